@@ -1,0 +1,66 @@
+# One verb for everything. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+# uv does not read pip's setting for a folder of wheels: hand it over where there is one.
+export UV_FIND_LINKS := $(PIP_FIND_LINKS)
+export PATH := $(abspath $(BIN)):$(PATH)
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo train serve platform test lint types check lock clean
+
+help: ## list the verbs
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## install everything into .venv, from the lock
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "recloop needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
+	@echo "installing into $(VENV) (once; a minute or two)"
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 has no venv module: install your system's python3-venv package"; exit 1; }
+	@$(BIN)/pip install -q --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	@$(BIN)/uv pip install -q --python $(BIN)/python -r requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: setup ## the whole loop on MovieLens-100K, from raw events to a swapped champion (about 5 minutes)
+	@$(BIN)/recloop demo
+
+train: setup ## bring data and models up to date, and promote the winner
+	@$(BIN)/dvc repro
+	@$(BIN)/recloop promote
+
+serve: setup ## the endpoint, following the champion, until Ctrl-C
+	@$(BIN)/recloop serve
+
+platform: setup ## Prefect, MLflow, monitor, retrainer and endpoint together, until Ctrl-C
+	@$(BIN)/recloop platform
+
+test: setup ## all tests
+	@$(BIN)/pytest -n 2
+
+lint: setup ## style, and which module may import which
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: setup ## types
+	@$(BIN)/mypy
+
+check: lint types test ## what CI runs
+
+# Compiled for every platform, and without a local folder of wheels, whose torch exists nowhere else. What torch's CUDA
+# build needs is left out: torch pins it exactly, and a CPU build must not bring it along.
+COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS $(BIN)/uv pip compile -q --universal --no-emit-index-url --no-annotate --no-header
+CUDA = '^(nvidia-(cu|nccl|nv)|triton|cuda-)'
+LOCK_HEADER = "\# Written by make lock from pyproject.toml. Do not edit."
+lock: ## write the locks anew from pyproject.toml
+	@{ echo $(LOCK_HEADER); $(COMPILE) --extra dev pyproject.toml | grep -vE $(CUDA) ; } > requirements.lock.new
+	@{ echo $(LOCK_HEADER); $(COMPILE) --extra serve -c requirements.lock.new pyproject.toml | grep -vE $(CUDA) ; } > requirements-serving.lock
+	@mv requirements.lock.new requirements.lock
+
+clean: ## remove what runs left behind, databases and models included
+	@rm -rf data models reports var dist .pytest_cache .mypy_cache .ruff_cache

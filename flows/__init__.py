@@ -1,0 +1,1 @@
+"""Prefect flows: training and monitoring. Thin: orchestration only."""

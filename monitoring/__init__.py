@@ -1,0 +1,1 @@
+"""Evidently reports and the drift policy."""

@@ -1,0 +1,214 @@
+"""`recloop …`: every stage of dvc.yaml and every act on what is live, as one command each.
+
+Heavy imports happen inside the commands, so that `recloop --help` is quick. A RecloopError is printed without a
+traceback, with its remedy, and decides the exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recloop import telemetry
+from recloop.errors import RecloopError
+from recloop.project import Project
+
+app = typer.Typer(
+    name="recloop",
+    help="A recommender system that keeps itself fresh.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ModelName = Annotated[str, typer.Argument(help="A model of the zoo in params.yaml.")]
+
+
+@app.command()
+def check() -> None:
+    """Validate params.yaml, every model's section included."""
+    from recloop.config import load_params
+
+    load_params(Project.find().root / "params.yaml", complete=True)
+    print("params.yaml is valid")
+
+
+# The stages of dvc.yaml.
+
+
+@app.command()
+def ingest() -> None:
+    """Stage: read the source into the canonical tables."""
+    from recloop.config import load_params
+    from recloop.data.sources import ingest
+
+    project = Project.find()
+    params = load_params(project.root / "params.yaml", complete=True)
+    print(ingest(params.source, project.raw, base=project.root))
+
+
+@app.command()
+def feedback() -> None:
+    """Stage: make the table of events taken at the endpoint, empty where there is none yet."""
+    from recloop.data.feedback import ensure_feedback
+
+    print(ensure_feedback(Project.find().feedback))
+
+
+@app.command()
+def gate() -> None:
+    """Stage: judge the data; quarantine bad rows; stop if it is not fit to learn from."""
+    from recloop.quality.gate import run_gate
+
+    print(run_gate(Project.find()))
+
+
+@app.command()
+def prepare() -> None:
+    """Stage: clean, encode and split the data."""
+    from recloop.data.prepare import prepare
+
+    project = Project.find()
+    print(prepare(project.gated, project.prepared, project.params.prepare, project.params.split))
+
+
+@app.command()
+def train(model: ModelName) -> None:
+    """Stage: train one model."""
+    from recloop.registry.stages import train
+
+    print(train(Project.find(), model))
+
+
+@app.command()
+def evaluate(model: ModelName) -> None:
+    """Stage: judge one trained model on the test period."""
+    from recloop.registry.stages import evaluate
+
+    print(evaluate(Project.find(), model))
+
+
+@app.command()
+def compare() -> None:
+    """Stage: choose the best model by its validation NDCG@10."""
+    from recloop.evaluation.compare import compare
+
+    project = Project.find()
+    print(compare(project.reports, project.params.zoo, project.params.evaluate))
+
+
+# Acts on what is live.
+
+
+@app.command()
+def snapshot() -> None:
+    """Take the events of the endpoint into data/feedback, versioned by DVC, for the next training."""
+    from recloop.pipeline.snapshot import snapshot
+
+    print(snapshot(Project.find()))
+
+
+@app.command()
+def promote(
+    model: Annotated[str | None, typer.Argument(help="Default: the best one of the comparison.")] = None,
+    reason: Annotated[str, typer.Option(help="Why it was trained; kept with the version.")] = "a person asked",
+) -> None:
+    """Register a trained model; make it champion if it is better on the same users."""
+    from recloop.registry.promotion import promote
+
+    print(promote(Project.find(), model, reason=reason))
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Kept in the history.")] = "a person asked",
+) -> None:
+    """Make the previous champion live again."""
+    from recloop.registry.promotion import rollback
+
+    print(rollback(Project.find(), reason=reason))
+
+
+@app.command()
+def history() -> None:
+    """Who was champion, from when to when, and why."""
+    from recloop.registry.history import show_history
+
+    print(show_history(Project.find()))
+
+
+@app.command()
+def lineage(version: Annotated[int, typer.Argument(help="A version in the registry.")]) -> None:
+    """Where a version comes from: run, commit, dvc.lock, data hashes."""
+    from recloop.registry.lineage import lineage
+
+    print(lineage(Project.find(), version))
+
+
+@app.command()
+def deploy() -> None:
+    """Put the champion where the endpoint serves it from (promote and rollback do this too)."""
+    from recloop.registry.deploy import deploy
+
+    print(deploy(Project.find()))
+
+
+@app.command()
+def package() -> None:
+    """Build a Bento with the champion inside, which serves on its own."""
+    from recloop.serving.package import build_bento
+
+    print(build_bento(Project.find()))
+
+
+@app.command()
+def serve() -> None:
+    """Run the endpoint, following the champion, until interrupted."""
+    from recloop.serving.process import serve
+
+    serve(Project.find())
+
+
+@app.command()
+def monitor() -> None:
+    """Compare served traffic with the training reference; keep the verdict."""
+    from monitoring.run import monitor
+
+    print(monitor(Project.find()))
+
+
+@app.command()
+def platform() -> None:
+    """Run Prefect, MLflow, monitor, retrainer and endpoint together, until interrupted."""
+    from recloop.platform import run_platform
+
+    run_platform(Project.find())
+
+
+@app.command()
+def demo() -> None:
+    """The whole loop once, on MovieLens-100K, in a workspace of its own."""
+    from recloop.demo.run import run_demo
+
+    run_demo(Project.find())
+
+
+def main() -> None:
+    """Entry point: run a command, and turn a RecloopError into its message and exit code."""
+    telemetry.silence()
+    # `dvc` and `bentoml` are started by name: ours must be found even where the environment is not activated.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    try:
+        app()
+    except RecloopError as error:
+        print(f"recloop: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""`params.yaml` as typed, validated, immutable models. The only reader of that file.
+
+Every section is a frozen pydantic model that refuses unknown keys. Hyper-parameters of a model are declared in
+the model's own file (`models/<name>.py`); `load_params(…, complete=True)` validates those too, and costs an
+import of torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from recloop.errors import ConfigError
+
+S = TypeVar("S", bound=BaseModel)
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+def _as_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_as_utc)]
+
+
+class Section(BaseModel):
+    """A section of `params.yaml`: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class MovieLens100K(Section):
+    """GroupLens's MovieLens-100K: 943 users, 1,682 films, 100,000 ratings, 1997-09 to 1998-04."""
+
+    kind: Literal["movielens-100k"]
+    until: Moment | None = None
+    """Take only events before this time (UTC): for a backtest, or to play the rest as live traffic."""
+
+
+class Sequences(Section):
+    """A text file with one line a user: `user item item …`, in time order; the order is all the time there is."""
+
+    kind: Literal["sequences"]
+    path: Path
+
+
+class TableFile(Section):
+    """One of the user's own tables: a CSV or Parquet file, and which of its columns is which of ours."""
+
+    path: Path
+    columns: dict[str, str]
+    """Canonical column → column of the file, e.g. `user_id: customer`."""
+    constants: dict[str, str | float] = {}
+    """Canonical column → one value for every row, e.g. `event: purchase`."""
+
+
+class Table(Section):
+    """The user's own interaction log, with items and users if there are tables of them."""
+
+    kind: Literal["table"]
+    interactions: TableFile
+    items: TableFile | None = None
+    users: TableFile | None = None
+    timestamp_unit: Literal["s", "ms", "us", "iso"] = "s"
+    until: Moment | None = None
+
+
+Source = Annotated[MovieLens100K | Sequences | Table, Field(discriminator="kind")]
+
+
+class Gate(Section):
+    """What data may be learnt from. A row rule sends rows to quarantine; a batch rule judges the whole."""
+
+    max_quarantine_share: Share = 0.02
+    """More than this share of rows in quarantine stops the run."""
+    events: dict[str, tuple[float, float]] = {"rating": (0.5, 5.0)}
+    """The events that may occur, and the values each may take (lowest, highest)."""
+    min_rows: Positive = 1000
+    max_age_days: float | None = Field(default=None, gt=0)
+    """The newest event may be at most this old; null for a historic data set."""
+    max_duplicate_share: Share = 0.05
+    """Share of rows that repeat user, item, event and time of another."""
+    max_unknown_item_share: Share = 0.05
+    """Share of rows whose item is not in the items table, where there is one."""
+    max_event_mix_shift: Share = 0.2
+    """Largest change of an event's share against the last good data."""
+    severity: dict[str, Literal["stop", "warn"]] = {"freshness": "warn", "event_mix": "warn"}
+    """Batch rules that only warn, or stop, other than by default (stop)."""
+
+
+class Prepare(Section):
+    """From gated tables to what models learn from."""
+
+    events: dict[str, float] = {"view": 0.2, "click": 0.5, "purchase": 1.0, "rating": 1.0}
+    """The events that models learn from, and how much each weighs."""
+    min_value: float | None = None
+    """Drop events whose value is below this (e.g. ratings under 4); null keeps all."""
+    min_user_events: Positive = 2
+    min_item_events: Positive = 1
+    keep_repeats: bool = True
+    """Whether a user's later events on the same item count; if not, only the first is kept."""
+
+
+class Split(Section):
+    """Which events are learnt from, chosen on and judged on."""
+
+    kind: Literal["temporal", "leave_one_out"] = "temporal"
+    valid_share: Share = 0.1
+    test_share: Share = 0.1
+    """`temporal`: the last shares of all events by time."""
+    targets_per_user: Positive = 5
+    """`temporal`: at most this many of a user's last events in a period are predicted."""
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Split:
+        if self.valid_share + self.test_share >= 1:
+            raise ValueError("valid_share + test_share must be below 1: something must be left to learn from")
+        return self
+
+
+class Train(Section):
+    """How models are trained. What a model is lies in its own section under `models`."""
+
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    epochs: Positive = 30
+    patience: Positive = 4
+    """Stop after this many epochs without a better validation NDCG@10, and keep the best epoch."""
+    batch_tokens: Positive = 4096
+    """Events in a batch: histories of any length, packed without padding between batches."""
+    max_history: Positive = 100
+    """A user's last events that a model looks at, in training and in serving."""
+    seed: int = 42
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Positive = 2
+    """Threads on a CPU. Fixed, because the order of a sum, and so its last bits, depends on it."""
+
+
+class Evaluate(Section):
+    """How models are judged: over the whole catalogue, never over sampled items."""
+
+    k: tuple[Positive, ...] = (5, 10, 20)
+    exclude_seen: bool = True
+    """Items of a user's history are not recommended again; false where repeats count."""
+    bootstrap: Positive = 2000
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    seed: int = 7
+
+    @model_validator(mode="after")
+    def _judges_at_ten(self) -> Evaluate:
+        if 10 not in self.k:
+            raise ValueError("k must include 10: models are chosen and promoted by NDCG@10")
+        return self
+
+
+class Promotion(Section):
+    """When a challenger becomes champion: a paired bootstrap on the same users, and guardrails."""
+
+    model_name: str = "recloop"
+    """Name in the registry."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    min_gain: float = 0.0
+    """The lower end of the interval of (challenger - champion) in NDCG@10 must exceed this."""
+    min_users: Positive = 30
+    max_coverage_loss: Share = 0.5
+    """Share of the champion's catalogue coverage that the challenger may lose."""
+    max_latency_ms: float = Field(default=50.0, gt=0)
+    """Median time to score one user."""
+
+
+class Serving(Section):
+    """The endpoint."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=3000, ge=0, le=65535)
+    default_k: Positive = 10
+    max_k: Positive = 100
+    max_history: Positive = 1000
+    """Longest history, and most events, in one request."""
+    poll_seconds: float = Field(default=2.0, gt=0)
+    """How often the live service looks which model is champion."""
+    impression_queue: Positive = 10_000
+    """Served lists that wait to be stored; beyond it they are dropped and counted."""
+
+
+class Monitoring(Section):
+    """The drift policy. Which signals exist is in `monitoring/`."""
+
+    window_hours: float = Field(default=24.0, gt=0)
+    """Traffic received in the last hours is compared with the training reference."""
+    min_events: Positive = 500
+    """Fewer events than this are no ground for a verdict."""
+    thresholds: dict[str, float] = {}
+    """Signal → the figure above which it counts as drifted; a signal without one is only reported."""
+    min_drifted_signals: Positive = 1
+    """So many drifted signals make the verdict `drift`."""
+    cooldown_hours: float = Field(default=6.0, ge=0)
+    """After a verdict that asked for retraining, the next one waits this long."""
+
+
+class Storage(Section):
+    """Databases. Relative SQLite paths are relative to the project; the environment wins (README)."""
+
+    database_url: str = "sqlite:///var/recloop.db"
+    mlflow_url: str = "sqlite:///var/mlflow.db"
+
+
+class Platform(Section):
+    """Ports of the servers beside the endpoint, all on loopback."""
+
+    prefect_port: int = Field(default=4200, ge=0, le=65535)
+    mlflow_port: int = Field(default=5000, ge=0, le=65535)
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    source: Source
+    gate: Gate = Gate()
+    prepare: Prepare = Prepare()
+    split: Split = Split()
+    zoo: tuple[str, ...] = Field(min_length=1)
+    """The models that are trained and compete: names from the catalogue, each with a section in `models`."""
+    train: Train = Train()
+    models: dict[str, dict[str, Any]]
+    evaluate: Evaluate = Evaluate()
+    promotion: Promotion = Promotion()
+    serving: Serving = Serving()
+    monitoring: Monitoring = Monitoring()
+    storage: Storage = Storage()
+    platform: Platform = Platform()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Params:
+        for name in self.zoo:
+            if name not in self.models:
+                raise ValueError(f"zoo names {name!r}, but models has no section {name!r}")
+        if self.source.kind == "sequences" and self.split.kind == "temporal":
+            raise ValueError("a sequences file has an order but no times: set split.kind to leave_one_out")
+        return self
+
+
+def load_params(path: Path, *, complete: bool = False) -> Params:
+    """Read and validate `params.yaml`.
+
+    Args:
+        path: the file.
+        complete: validate each model's hyper-parameters too (imports torch).
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or a key or value is wrong; every fault is named.
+    """
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing", remedy="`git checkout params.yaml` brings the default back") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no mapping of sections")
+    params = validated(Params, content, where=path.name)
+    if complete:
+        from recloop.models.catalogue import model_config
+
+        for name in params.models:
+            model_config(name, params.models[name])
+    return params
+
+
+def validated(model: type[S], content: Any, *, where: str) -> S:
+    """`content` as a `model`; faults become one ConfigError that names every key and the nearest right one."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_describe(model, fault) for fault in error.errors(include_url=False)]
+        raise ConfigError(f"{where}: " + f"\n{where}: ".join(lines), remedy="correct the key or the value") from None
+
+
+def _describe(model: type[BaseModel], fault: Any) -> str:
+    place = [str(part) for part in fault["loc"]]
+    key = ".".join(place)
+    if fault["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(place[-1], _known_keys(model), n=1)
+        return f"{key}: unknown key" + (f"; did you mean `{close[0]}`?" if close else "")
+    if fault["type"] == "missing":
+        return f"{key}: is missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    shown = repr(fault["input"])
+    return f"{key}: {message} (got {shown if len(shown) < 60 else shown[:57] + '…'})"
+
+
+def _known_keys(model: type[BaseModel]) -> set[str]:
+    """Every key that may stand anywhere in `model`, nested sections included."""
+    keys: set[str] = set()
+    for name, field in model.model_fields.items():
+        keys.add(name)
+        stack: list[Any] = [field.annotation]
+        while stack:
+            kind = stack.pop()
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys |= _known_keys(kind)
+            else:
+                stack.extend(getattr(kind, "__args__", ()))
+    return keys

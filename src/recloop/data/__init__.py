@@ -1,0 +1,1 @@
+"""Sources, the canonical tables, preparation, splits and batches."""

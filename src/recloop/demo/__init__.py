@@ -1,0 +1,1 @@
+"""The whole loop once, on real data, with a table at the end."""

@@ -1,0 +1,1 @@
+"""DVC: the stage graph and running a stage."""

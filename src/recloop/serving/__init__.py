@@ -1,0 +1,1 @@
+"""The engine (no web), sessions, events and the BentoML service."""
