@@ -167,11 +167,14 @@ def package() -> None:
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    wait: Annotated[bool, typer.Option("--wait", help="Start without a champion too, and wait for one.")] = False,
+    port: Annotated[int | None, typer.Option(help="Default: serving.port of params.yaml.")] = None,
+) -> None:
     """Run the endpoint, following the champion, until interrupted."""
     from recloop.serving.process import serve
 
-    serve(Project.find())
+    serve(Project.find(), wait=wait, port=port)
 
 
 @app.command()

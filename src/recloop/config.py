@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import difflib
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -21,6 +30,9 @@ from recloop.errors import ConfigError
 S = TypeVar("S", bound=BaseModel)
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+
+BATCH_RULES = ("quarantine_share", "volume", "freshness", "duplicates", "unknown_items", "event_mix")
+"""The rules of the gate that judge a whole table; `gate.severity` says what each does."""
 
 
 def _as_utc(moment: datetime) -> datetime:
@@ -60,6 +72,14 @@ class TableFile(Section):
     constants: dict[str, str | float] = {}
     """Canonical column → one value for every row, e.g. `event: purchase`."""
 
+    @model_validator(mode="after")
+    def _says_each_once(self) -> TableFile:
+        for name in self.columns.keys() & self.constants.keys():
+            raise ValueError(f"{name} is both in columns and in constants")
+        if isinstance(self.constants.get("value"), str):
+            raise ValueError(f"constants.value is to be a number, not {self.constants['value']!r}")
+        return self
+
 
 class Table(Section):
     """The user's own interaction log, with items and users if there are tables of them."""
@@ -69,7 +89,28 @@ class Table(Section):
     items: TableFile | None = None
     users: TableFile | None = None
     timestamp_unit: Literal["s", "ms", "us", "iso"] = "s"
+    """How times are written. Columns that hold times or dates by type (Parquet) need no unit."""
     until: Moment | None = None
+    """Take only events before this time (UTC)."""
+
+    @model_validator(mode="after")
+    def _maps_what_is_needed(self) -> Table:
+        needed = {
+            "interactions": ("user_id", "item_id", "timestamp"),
+            "items": ("item_id",),
+            "users": ("user_id",),
+        }
+        for section, names in needed.items():
+            file: TableFile | None = getattr(self, section)
+            for name in names if file else ():
+                if file and name not in file.columns:
+                    raise ValueError(f"{section}.columns does not say which column is {name}")
+        if "event" not in self.interactions.columns | self.interactions.constants:
+            raise ValueError(
+                "interactions does not say what happened: map `event` in columns, "
+                "or give one for all rows, e.g. `constants: {event: purchase}`"
+            )
+        return self
 
 
 Source = Annotated[MovieLens100K | Sequences | Table, Field(discriminator="kind")]
@@ -79,20 +120,46 @@ class Gate(Section):
     """What data may be learnt from. A row rule sends rows to quarantine; a batch rule judges the whole."""
 
     max_quarantine_share: Share = 0.02
-    """More than this share of rows in quarantine stops the run."""
+    """More than this share of a table's rows in quarantine stops the run."""
+    min_feedback_rows: Positive = 100
+    """From this many rows on, events taken at the endpoint must keep that share on their own too."""
     events: dict[str, tuple[float, float]] = {"rating": (0.5, 5.0)}
     """The events that may occur, and the values each may take (lowest, highest)."""
+    earliest: Moment = datetime(1990, 1, 1, tzinfo=UTC)
+    """A time before this is a fault. Not asked of a `sequences` source, which has an order but no times."""
     min_rows: Positive = 1000
     max_age_days: float | None = Field(default=None, gt=0)
     """The newest event may be at most this old; null for a historic data set."""
     max_duplicate_share: Share = 0.05
-    """Share of rows that repeat user, item, event and time of another."""
+    """Share of rows that have user, item, event and time in common with another."""
     max_unknown_item_share: Share = 0.05
     """Share of rows whose item is not in the items table, where there is one."""
     max_event_mix_shift: Share = 0.2
     """Largest change of an event's share against the last good data."""
     severity: dict[str, Literal["stop", "warn"]] = {"freshness": "warn", "event_mix": "warn"}
     """Batch rules that only warn, or stop, other than by default (stop)."""
+
+    @field_validator("events")
+    @classmethod
+    def _are_ranges(cls, events: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        if not events:
+            raise ValueError("name at least one event, e.g. {rating: [0.5, 5.0]}")
+        for event, (lowest, highest) in events.items():
+            if not lowest <= highest:
+                raise ValueError(
+                    f"{event}: the range goes from {lowest} to {highest}; the lowest value comes first"
+                )
+        return events
+
+    @field_validator("severity")
+    @classmethod
+    def _names_batch_rules(cls, severity: dict[str, str]) -> dict[str, str]:
+        for rule in severity:
+            if rule not in BATCH_RULES:
+                close = difflib.get_close_matches(rule, BATCH_RULES, n=1)
+                hint = f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(BATCH_RULES)}"
+                raise ValueError(f"unknown rule `{rule}`; {hint}")
+        return severity
 
 
 class Prepare(Section):
@@ -176,12 +243,20 @@ class Promotion(Section):
     """Median time to score one user."""
 
 
+def _as_address(host: str) -> str:
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        raise ValueError("must be an IP address, such as 127.0.0.1 or 0.0.0.0") from None
+
+
 class Serving(Section):
     """The endpoint."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_as_address)] = "127.0.0.1"
     port: int = Field(default=3000, ge=0, le=65535)
     default_k: Positive = 10
+    """Items in a list, where a request does not say how many."""
     max_k: Positive = 100
     max_history: Positive = 1000
     """Longest history, and most events, in one request."""
@@ -190,20 +265,59 @@ class Serving(Section):
     impression_queue: Positive = 10_000
     """Served lists that wait to be stored; beyond it they are dropped and counted."""
 
+    @model_validator(mode="after")
+    def _default_is_allowed(self) -> Serving:
+        if self.default_k > self.max_k:
+            raise ValueError(f"default_k must not exceed max_k, and {self.default_k} is above {self.max_k}")
+        return self
+
+
+Figure = Annotated[float, Field(gt=0)]
+
+
+class Thresholds(Section):
+    """The figure from which on a signal counts as drifted; null only reports it.
+
+    Jensen-Shannon distances, between 0 and 0.83, except where another figure is named. The defaults are above what
+    stretches of one period show against each other, as measured on MovieLens-100K (`monitoring/signals.py`).
+    """
+
+    unknown_items: Figure | None = 0.1
+    """Share of events on items that the live model never learnt."""
+    item_popularity: Figure | None = 0.15
+    """How popular the items are: deciles of what the live model learnt."""
+    category: Figure | None = 0.15
+    """The items' first categories."""
+    user_activity: Figure | None = 0.3
+    """How many events the user had before."""
+    event: Figure | None = 0.15
+    """The mix of events."""
+    value: Figure | None = 0.25
+    """The events' values."""
+    strategy: Figure | None = 0.25
+    """Who answered: the model, or a fallback."""
+    list_popularity: Figure | None = None
+    """How popular the recommended items are. Wasserstein distance in standard deviations."""
+    top_score: Figure | None = None
+    """The score of the first item of a list. Wasserstein distance in standard deviations."""
+
 
 class Monitoring(Section):
-    """The drift policy. Which signals exist is in `monitoring/`."""
+    """The drift policy. What each signal is made of is in `monitoring/`."""
 
     window_hours: float = Field(default=24.0, gt=0)
-    """Traffic received in the last hours is compared with the training reference."""
-    min_events: Positive = 500
+    """Traffic received in the last hours, by the live model, is compared with the training reference."""
+    min_events: Positive = 1000
     """Fewer events than this are no ground for a verdict."""
-    thresholds: dict[str, float] = {}
-    """Signal → the figure above which it counts as drifted; a signal without one is only reported."""
+    reference_share: float = Field(default=0.2, gt=0, lt=1)
+    """The reference: this last share of the events the live model knows. The events before them are what was known."""
+    thresholds: Thresholds = Thresholds()
     min_drifted_signals: Positive = 1
     """So many drifted signals make the verdict `drift`."""
     cooldown_hours: float = Field(default=6.0, ge=0)
     """After a verdict that asked for retraining, the next one waits this long."""
+    keep_reports: Positive = 20
+    """Older report folders are removed."""
 
 
 class Storage(Section):
@@ -261,7 +375,9 @@ def load_params(path: Path, *, complete: bool = False) -> Params:
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} is missing", remedy="`git checkout params.yaml` brings the default back") from error
+        raise ConfigError(
+            f"{path} is missing", remedy="`git checkout params.yaml` brings the default back"
+        ) from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -280,11 +396,14 @@ def validated(model: type[S], content: Any, *, where: str) -> S:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [_describe(model, fault) for fault in error.errors(include_url=False)]
-        raise ConfigError(f"{where}: " + f"\n{where}: ".join(lines), remedy="correct the key or the value") from None
+        lines = [describe_fault(model, fault) for fault in error.errors(include_url=False)]
+        raise ConfigError(
+            f"{where}: " + f"\n{where}: ".join(lines), remedy="correct the key or the value"
+        ) from None
 
 
-def _describe(model: type[BaseModel], fault: Any) -> str:
+def describe_fault(model: type[BaseModel], fault: Any) -> str:
+    """One of pydantic's `errors()` for `model` as a line: the key, what is wrong, and the nearest right key."""
     place = [str(part) for part in fault["loc"]]
     key = ".".join(place)
     if fault["type"] == "extra_forbidden":
@@ -292,7 +411,7 @@ def _describe(model: type[BaseModel], fault: Any) -> str:
         return f"{key}: unknown key" + (f"; did you mean `{close[0]}`?" if close else "")
     if fault["type"] == "missing":
         return f"{key}: is missing"
-    message = fault["msg"].removeprefix("Value error, ")
+    message: str = fault["msg"].removeprefix("Value error, ")
     if not key:
         return message
     shown = repr(fault["input"])

@@ -87,14 +87,14 @@ class Project:
     @property
     def database_url(self) -> str:
         """Events, impressions, verdicts and the champion's history. `$RECLOOP_DATABASE_URL` wins."""
-        return self._url("RECLOOP_DATABASE_URL", self.params.storage.database_url)
+        return self.url("RECLOOP_DATABASE_URL", self.params.storage.database_url)
 
     @property
     def mlflow_url(self) -> str:
         """MLflow's tracking server and registry. `$RECLOOP_MLFLOW_URL` wins."""
-        return self._url("RECLOOP_MLFLOW_URL", self.params.storage.mlflow_url)
+        return self.url("RECLOOP_MLFLOW_URL", self.params.storage.mlflow_url)
 
-    def _url(self, variable: str, default: str) -> str:
+    def url(self, variable: str, default: str) -> str:
         """A URL whose relative SQLite path means: relative to the project, wherever one stands."""
         url = os.environ.get(variable, default)
         prefix = "sqlite:///"

@@ -1,0 +1,117 @@
+"""Served traffic beside its reference: what is read, sampled and handed to Evidently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from monitoring.compare import Comparison, compare
+from monitoring.features import SAMPLE, event_features, list_features, sampled
+from monitoring.known import Known
+from monitoring.live import LiveModel
+from monitoring.reference import Reference, reference
+from monitoring.signals import EVENT_SIGNALS, LIST_SIGNALS, Finding
+from monitoring.window import Window, count_lists, read_earlier, read_events, read_lists
+from recloop.config import Monitoring
+
+if TYPE_CHECKING:
+    from ibis.backends.duckdb import Backend
+
+IN_TIME = ("timestamp", "user_id", "item_id", "event")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What Evidently found, and what it could not look at."""
+
+    pages: dict[str, Comparison]
+    """`report`: events; `lists`: served lists, where there is something to compare them with"""
+    notes: tuple[str, ...]
+    """For people: what the reference is, and what was left out, and why"""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(finding for page in self.pages.values() for finding in page.findings)
+
+
+def compare_traffic(
+    connection: Connection, gated: Path, window: Window, live: LiveModel, policy: Monitoring
+) -> Compared:
+    """Compare what came in, and what was served, in `window` with its reference.
+
+    Events are compared with the last stretch of what `live` knows. Served lists are compared with what the
+    same version served before the window; so a version that has just gone live has nothing to compare with.
+
+    Raises:
+        StageError: the gated data is missing or damaged.
+    """
+    with _duckdb() as backend:
+        learnt = reference(backend, gated, live, policy.reference_share)
+        notes = [_reference_note(learnt, policy)]
+        pages = {"report": _events(connection, learnt, window, live, policy)}
+        earlier = window.before(live)
+        fewest = min(count_lists(connection, part, live) for part in (earlier, window))
+        if fewest >= policy.min_events:
+            pages["lists"] = _lists(connection, learnt.known, earlier, window, live, policy)
+        else:
+            notes.append(
+                f"Served lists were not compared: one side has {fewest:,}, and monitoring.min_events is "
+                f"{policy.min_events:,}. They are compared with what this version served before the window."
+            )
+    for page in pages.values():
+        if page.left_out:
+            notes.append(f"Not compared, for one side has no values: {', '.join(page.left_out)}.")
+    return Compared(pages, tuple(notes))
+
+
+def _reference_note(learnt: Reference, policy: Monitoring) -> str:
+    return (
+        f"Reference: {learnt.events:,} events, {learnt.since:%Y-%m-%d} to {learnt.until:%Y-%m-%d}: "
+        f"the last {policy.reference_share:.0%} of what the model knows."
+    )
+
+
+def _events(
+    connection: Connection, learnt: Reference, window: Window, live: LiveModel, policy: Monitoring
+) -> Comparison:
+    import ibis
+
+    earlier = ibis.memtable(read_earlier(connection, window, live))
+    current = event_features(
+        ibis.memtable(read_events(connection, window)), learnt.known.with_earlier(earlier)
+    )
+    return compare(
+        sampled(learnt.features, IN_TIME).to_pandas(),
+        sampled(current, IN_TIME).to_pandas(),
+        EVENT_SIGNALS,
+        policy.thresholds.model_dump(),
+        policy.min_drifted_signals,
+    )
+
+
+def _lists(
+    connection: Connection, known: Known, earlier: Window, window: Window, live: LiveModel, policy: Monitoring
+) -> Comparison:
+    import ibis
+
+    before, current = (
+        list_features(ibis.memtable(read_lists(connection, part, live, SAMPLE)), known).to_pandas()
+        for part in (earlier, window)
+    )
+    return compare(before, current, LIST_SIGNALS, policy.thresholds.model_dump(), policy.min_drifted_signals)
+
+
+@contextmanager
+def _duckdb() -> Iterator[Backend]:
+    import ibis
+
+    backend = ibis.duckdb.connect()
+    try:
+        yield backend
+    finally:
+        backend.disconnect()

@@ -1,0 +1,122 @@
+"""The window: the traffic that is judged. By the time we received it, which no client's clock can shift.
+
+It never reaches back beyond the moment the live model went live: traffic that another model answered must
+not accuse this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+from monitoring.live import LiveModel
+from recloop.data.schema import INTERACTIONS
+from recloop.serving.events import events
+from recloop.serving.impressions import impressions
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+HOUR = 3_600_000_000
+BATCH = 10_000
+COUNTS: dict[str, pa.DataType] = {"user_id": pa.string(), "earlier": pa.int64()}
+LISTS: dict[str, pa.DataType] = {
+    "seq": pa.int64(),
+    "strategy": pa.string(),
+    "items": pa.list_(pa.string()),
+    "top_score": pa.float64(),
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    """From `start` (included) to `end` (not included): µs since 1970, UTC."""
+
+    start: int
+    end: int
+
+    @classmethod
+    def ending(cls, now: int, hours: float, live: LiveModel) -> Window:
+        """The last `hours` before `now`, but not before `live` went live."""
+        return cls(min(max(now - round(hours * HOUR), live.since), now), now)
+
+    def before(self, live: LiveModel) -> Window:
+        """What `live` answered before this window."""
+        return Window(min(live.since, self.start), self.start)
+
+
+def count_events(connection: Connection, window: Window) -> int:
+    """How many events were received in `window`."""
+    query = select(func.count()).select_from(events).where(_received(window))
+    return int(connection.execute(query).scalar_one())
+
+
+def read_events(connection: Connection, window: Window) -> pa.Table:
+    """The events received in `window`, in order of arrival: canonical interactions."""
+    query = (
+        select(events.c.user_id, events.c.item_id, events.c.event, events.c.value, events.c.timestamp)
+        .where(_received(window))
+        .order_by(events.c.seq)
+    )
+    return _read(connection, query, INTERACTIONS)
+
+
+def read_earlier(connection: Connection, window: Window, live: LiveModel) -> pa.Table:
+    """How many events each user had that came in before `window`, but that `live` does not know."""
+    query = (
+        select(events.c.user_id, func.count())
+        .where(events.c.seq > live.feedback_watermark, events.c.received_at < window.start)
+        .group_by(events.c.user_id)
+    )
+    return _read(connection, query, pa.schema(COUNTS))
+
+
+def count_lists(connection: Connection, window: Window, live: LiveModel) -> int:
+    """How many lists `live` served in `window`."""
+    query = select(func.count()).select_from(impressions).where(*_served(window, live))
+    return int(connection.execute(query).scalar_one())
+
+
+def read_lists(connection: Connection, window: Window, live: LiveModel, limit: int) -> pa.Table:
+    """The lists `live` served in `window`; every n-th, so that there are at most about `limit`."""
+    step = max(1, -(-count_lists(connection, window, live) // limit))
+    query = (
+        select(impressions.c.seq, impressions.c.strategy, impressions.c["items"], impressions.c.scores)
+        .where(*_served(window, live), impressions.c.seq % step == 0)
+        .order_by(impressions.c.seq)
+    )
+
+    def top_first(row: Row[Any]) -> Sequence[Any]:
+        return row.seq, row.strategy, row.items, row.scores[0] if row.scores else None
+
+    return _read(connection, query, pa.schema(LISTS), top_first)
+
+
+def _received(window: Window) -> ColumnElement[bool]:
+    return (events.c.received_at >= window.start) & (events.c.received_at < window.end)
+
+
+def _served(window: Window, live: LiveModel) -> tuple[ColumnElement[bool], ...]:
+    shown_at = impressions.c.served_at
+    return impressions.c.version == live.version, shown_at >= window.start, shown_at < window.end
+
+
+def _read(connection: Connection, query: Select[Any], schema: pa.Schema, row_of: Any = tuple) -> pa.Table:
+    """The rows of `query` as an Arrow table, read in pieces."""
+    batches = []
+    for rows in connection.execution_options(yield_per=BATCH).execute(query).partitions():
+        columns = zip(*map(row_of, rows), strict=True)
+        batches.append(
+            pa.record_batch([_array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+        )
+    return pa.Table.from_batches(batches, schema)
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> Any:
+    if pa.types.is_timestamp(kind):
+        return pa.array(values, pa.int64()).cast(kind)
+    return pa.array(values, kind)

@@ -1,0 +1,167 @@
+"""Ragged batches: what a model is given. No sequence is padded here.
+
+A training epoch cuts every user's history into windows, puts windows of like length together (so that a model that
+must pad inside, pads little) and fills each batch up to a number of events. What comes first is drawn anew every
+epoch from the seed and the epoch's number alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recloop.data.prepared import Prepared, Ragged
+
+SHELF = 8
+"""Windows are sorted by length within so many batches' worth of them: enough that little is padded, few enough
+that which windows meet in a batch still changes from epoch to epoch."""
+
+
+@dataclass(frozen=True)
+class RaggedTensor:
+    """Sequences of any length, end to end, on one device. Sequence `i` is `values[offsets[i]:offsets[i + 1]]`."""
+
+    values: Tensor
+    """int64 [events]"""
+    offsets: Tensor
+    """int64 [sequences + 1]"""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def of(cls, sequences: Ragged, device: torch.device | str = "cpu") -> RaggedTensor:
+        """The same sequences as tensors on `device`."""
+        values = torch.from_numpy(sequences.values.astype(np.int64))
+        return cls(values.to(device), torch.from_numpy(sequences.offsets.astype(np.int64)).to(device))
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """int64 [sequences]"""
+        return self.offsets.diff()
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """int64 [events]: the sequence each event is of."""
+        return torch.repeat_interleave(
+            torch.arange(len(self), device=self.values.device), self.lengths, output_size=len(self.values)
+        )
+
+    @cached_property
+    def from_start(self) -> Tensor:
+        """int64 [events]: how many events of its sequence come before each."""
+        return torch.arange(len(self.values), device=self.values.device) - self.offsets[:-1][self.rows]
+
+    @cached_property
+    def longest(self) -> int:
+        """Length of the longest sequence; 0 where there is none."""
+        return int(self.lengths.max()) if len(self) else 0
+
+    def last(self, count: int) -> RaggedTensor:
+        """At most the last `count` events of each sequence."""
+        if self.longest <= count:
+            return self
+        kept = self.lengths.clamp(max=count)
+        mask = self.from_start >= (self.lengths - kept)[self.rows]
+        return RaggedTensor(self.values[mask], torch.nn.functional.pad(kept.cumsum(0), (1, 0)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of histories to learn from."""
+
+    histories: RaggedTensor
+    weights: Tensor
+    """float32 [events]: how much each event counts in the loss"""
+    users: Tensor
+    """int64 [sequences]: user codes"""
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    @property
+    def events(self) -> int:
+        return len(self.histories.values)
+
+
+class TrainingBatches:
+    """The training period as batches, in an order of its own for every epoch."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        *,
+        batch_tokens: int,
+        window: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """
+        Args:
+            prepared: the data; only its training period is read.
+            batch_tokens: events in a batch, at most.
+            window: events of one user that stand together, at most; at least 2.
+            seed: of the order.
+            device: where batches are put.
+        """
+        self._starts, self._ends = prepared.starts, prepared.train_ends
+        self._items, self._weights = prepared.items, prepared.weights
+        self._batch_tokens, self._window = batch_tokens, window
+        self._seed, self._device = seed, device
+        self.events = int((self._ends - self._starts).sum())
+        """Events of an epoch: every event of the training period, once."""
+        self.padding = 0.0
+        """Share of places that would be empty, had the batches of the last epoch been padded."""
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of epoch `number`; the same number gives the same batches."""
+        rng = np.random.default_rng([self._seed, number])
+        users, starts, ends = self._windows(rng)
+        lengths = ends - starts
+        groups = list(self._groups(lengths, rng))
+        places = sum(len(group) * int(lengths[group].max()) for group in groups)
+        self.padding = 1 - self.events / places if places else 0.0
+        for index in rng.permutation(len(groups)):
+            yield self._batch(users[groups[index]], starts[groups[index]], ends[groups[index]])
+
+    def _windows(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Users, first and past-the-last rows. A history longer than a window is cut at places drawn anew each time."""
+        lengths = self._ends - self._starts
+        first = np.where(
+            lengths > self._window, rng.integers(1, self._window + 1, size=len(lengths)), self._window
+        )
+        counts = np.where(lengths > 0, 1 + np.maximum(0, -(-(lengths - first) // self._window)), 0)
+        users = np.repeat(np.arange(len(lengths)), counts)
+        index = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+        # Window i ends `first + i × window` events after the user's first, and starts one window before.
+        cuts = self._starts[users] + first[users] + index * self._window
+        starts = np.maximum(self._starts[users], cuts - self._window)
+        return users, starts, np.minimum(self._ends[users], cuts)
+
+    def _groups(self, lengths: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Which windows make up each batch: shuffled, sorted by length shelf by shelf, cut by the events they hold."""
+        order = rng.permutation(len(lengths))
+        shelf = np.cumsum(lengths[order]) // (SHELF * self._batch_tokens)
+        order = order[np.lexsort((lengths[order], shelf))]
+        start, held = 0, 0
+        for end, length in enumerate(lengths[order].tolist()):
+            if held + length > self._batch_tokens and end > start:
+                yield order[start:end]
+                start, held = end, 0
+            held += length
+        if start < len(order):
+            yield order[start:]
+
+    def _batch(self, users: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Batch:
+        items = Ragged.slices(self._items, starts, ends)
+        rows = np.repeat(starts - items.offsets[:-1], ends - starts) + np.arange(items.offsets[-1])
+        return Batch(
+            histories=RaggedTensor.of(items, self._device),
+            weights=torch.from_numpy(self._weights[rows].astype(np.float32)).to(self._device),
+            users=torch.from_numpy(users.astype(np.int64)).to(self._device),
+        )

@@ -1,0 +1,77 @@
+"""Where data comes from. A source is a function from its section of `params.yaml` to the canonical tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recloop.config import MovieLens100K, Sequences, Table
+from recloop.data.sources.canonical import Tables, write_stream
+from recloop.errors import SourceError
+from recloop.files import replace_folder
+
+__all__ = ["IngestReport", "ingest"]
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What a source gave."""
+
+    kind: str
+    rows: dict[str, int]
+    """Rows of interactions, items and users."""
+    target: Path
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.rows.items())
+        return "\n".join([f"{self.kind}: {counts} → {self.target}", *self.notes])
+
+
+def ingest(source: MovieLens100K | Sequences | Table, target: Path, *, base: Path) -> IngestReport:
+    """Read a source into the canonical tables, three Parquet files: interactions, items and users.
+
+    Args:
+        source: which, and how it is to be read.
+        target: the folder of the tables; replaced as a whole, or left alone where the source cannot be read.
+        base: what relative paths in `source` are relative to.
+
+    Raises:
+        SourceError: the source cannot be read, is not what it should be, or has no interactions.
+    """
+    tables = _read(source, base)
+    rows: dict[str, int] = {}
+
+    def fill(folder: Path) -> None:
+        for name, stream in (
+            ("interactions", tables.interactions),
+            ("items", tables.items),
+            ("users", tables.users),
+        ):
+            rows[name] = write_stream(stream, folder / f"{name}.parquet")
+        if not rows["interactions"]:
+            until = getattr(source, "until", None)
+            raise SourceError(
+                f"the source `{source.kind}` has no interactions"
+                + (f" before {until:%Y-%m-%d %H:%M:%S}" if until else ""),
+                remedy="check `source` in params.yaml",
+            )
+
+    replace_folder(target, fill)
+    return IngestReport(source.kind, rows, target, tables.notes)
+
+
+def _read(source: MovieLens100K | Sequences | Table, base: Path) -> Tables:
+    match source:
+        case MovieLens100K():
+            from recloop.data.sources.movielens import read_movielens
+
+            return read_movielens(source)
+        case Sequences():
+            from recloop.data.sources.sequences import read_sequences
+
+            return read_sequences(base / source.path)
+        case Table():
+            from recloop.data.sources.table import read_table
+
+            return read_table(source, base)

@@ -1,0 +1,72 @@
+"""Intervals by the percentile bootstrap over users (Efron and Tibshirani, 1993): users are drawn again, with
+replacement, and the middle share of the means drawn is the interval. The same seed gives the same interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recloop.errors import StageError
+
+DRAWS = 1 << 22
+"""Users drawn at once: 32 MiB of them."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over users, and between which values it lies."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+    def to_json(self) -> dict[str, float]:
+        """For a report."""
+        return {"mean": self.mean, "low": self.low, "high": self.high}
+
+
+def interval(values: np.ndarray, *, samples: int, confidence: float, seed: int) -> Interval:
+    """The mean of `values` and its interval.
+
+    Args:
+        values: float64 [users]
+        samples: how often users are drawn again.
+        confidence: share of the means drawn that lie in the interval, e.g. 0.95.
+        seed: of the draws.
+
+    Raises:
+        StageError: there are no users.
+    """
+    if not len(values):
+        raise StageError(
+            "there is no user to judge by", remedy="raise split.valid_share or split.test_share, or give more data"
+        )
+    rng = np.random.default_rng(seed)
+    rows = max(1, DRAWS // len(values))
+    means = np.concatenate(
+        [
+            values[rng.integers(len(values), size=(min(rows, samples - start), len(values)))].mean(1)
+            for start in range(0, samples, rows)
+        ]
+    )
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def paired(a: np.ndarray, b: np.ndarray, *, samples: int, confidence: float, seed: int) -> Interval:
+    """The mean of `a - b` and its interval; row i of both is the same user, so what users differ in cancels out.
+
+    Raises:
+        StageError: the two are not of the same users, or there are none.
+    """
+    if a.shape != b.shape:
+        raise StageError(
+            f"a paired comparison needs the same users on both sides; these are {len(a)} and {len(b)}",
+            remedy="evaluate both on the same data: `dvc repro`",
+        )
+    return interval(a - b, samples=samples, confidence=confidence, seed=seed)

@@ -1,0 +1,162 @@
+"""What every model is.
+
+A model is an encoder `histories → [batch, width]` and an item matrix `[items, width]`; an item's score is their
+product. So retrieval, and all that follows from it, is written once. Popularity and matrix factorisation fit the
+same form: a bias is one more column.
+
+A model learns in one of two ways: `ClosedForm` by one pass over the data, `Learner` by gradients of a loss.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from recloop.config import Positive, Section
+from recloop.data.batches import Batch, RaggedTensor
+from recloop.data.prepared import Prepared
+from recloop.errors import ModelError
+from recloop.files import write_json
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+class Overrides(Section):
+    """What a model trains with instead of the `train` section's value; null means: the same."""
+
+    optimizer: Literal["adamw", "adam", "sgd"] | None = None
+    lr: float | None = Field(default=None, gt=0)
+    weight_decay: float | None = Field(default=None, ge=0)
+    epochs: Positive | None = None
+    patience: Positive | None = None
+    batch_tokens: Positive | None = None
+
+
+class ModelConfig(Section):
+    """Hyper-parameters of a model: its section under `models` in `params.yaml`."""
+
+
+class LearnerConfig(ModelConfig):
+    """Hyper-parameters of a model that learns by gradients."""
+
+    train: Overrides = Overrides()
+
+
+class Recommender(nn.Module, ABC):
+    """A model: scores users, given their histories, against the catalogue."""
+
+    Config: ClassVar[type[ModelConfig]]
+    name: ClassVar[str]
+    """What the catalogue and `params.yaml` call it."""
+
+    def __init__(
+        self, config: ModelConfig, *, catalogue_size: int, user_count: int, max_history: int
+    ) -> None:
+        """
+        Args:
+            config: hyper-parameters; an instance of `Config`.
+            catalogue_size: number of items; item codes are below it.
+            user_count: number of users known when it was trained; user codes are below it.
+            max_history: it looks at this many of a history's last events.
+        """
+        super().__init__()
+        self.config = config
+        self.catalogue_size = catalogue_size
+        self.user_count = user_count
+        self.max_history = max_history
+
+    @abstractmethod
+    def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
+        """Users as vectors.
+
+        Args:
+            histories: item codes, oldest first; a history may be empty.
+            users: int64 [batch] user codes; -1, or None for all, where a user is not known.
+
+        Returns:
+            float32 [batch, width]
+        """
+
+    @abstractmethod
+    def item_matrix(self) -> Tensor:
+        """Items as vectors: float32 [items, width]."""
+
+    def score(
+        self, histories: RaggedTensor, users: Tensor | None = None, candidates: Tensor | None = None
+    ) -> Tensor:
+        """How well each item would follow each history; only the order of scores means anything.
+
+        Args:
+            histories: item codes, oldest first; a history may be empty.
+            users: int64 [batch] user codes; -1, or None for all, where a user is not known.
+            candidates: int64 [candidates] item codes to score; None for the whole catalogue.
+
+        Returns:
+            float32 [batch, items], or [batch, candidates] in the order of `candidates`.
+
+        Raises:
+            ModelError: an item code is not of this catalogue.
+        """
+        for name, codes in (("histories", histories.values), ("candidates", candidates)):
+            if codes is not None and codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.catalogue_size:
+                raise ModelError(
+                    f"{self.name}: {name} hold an item code outside 0 … {self.catalogue_size - 1}",
+                    remedy="give it codes of the data it was trained on",
+                )
+        items = self.item_matrix()
+        if candidates is not None:
+            items = items[candidates]
+        return self.encode(histories, users) @ items.T
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return next(iter(self.state_dict().values())).device
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers it has learnt."""
+        return sum(tensor.numel() for tensor in self.state_dict().values())
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` and `model.json` into `folder`. The same model gives the same bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS)
+        write_json(
+            folder / DESCRIPTION,
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "config": self.config.model_dump(mode="json"),
+                "catalogue_size": self.catalogue_size,
+                "user_count": self.user_count,
+                "max_history": self.max_history,
+            },
+        )
+
+
+class ClosedForm(Recommender):
+    """A model that is computed from the data at once."""
+
+    @abstractmethod
+    def fit(self, prepared: Prepared) -> None:
+        """Learn from the training period of `prepared`."""
+
+
+class Learner(Recommender):
+    """A model that learns by gradients."""
+
+    config: LearnerConfig
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """The mean loss of the batch's events, each counting by its weight: a scalar to be made small."""

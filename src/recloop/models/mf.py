@@ -1,0 +1,70 @@
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from pydantic import Field
+from recloop.config import Positive
+from recloop.data.batches import Batch, RaggedTensor
+from recloop.models.base import Learner, LearnerConfig
+
+class MfConfig(LearnerConfig):
+    dim: Positive = 64
+    l2: float = Field(default=0.0, ge=0)
+    ridge: float = Field(default=1.0, gt=0)
+    mode: str = "fold"
+    scale: float=0.1
+
+class MatrixFactorisation(Learner):
+    Config = MfConfig
+    name = "mf"
+    config: MfConfig
+
+    def __init__(self, config, *, catalogue_size, user_count, max_history):
+        super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
+        self.users = nn.Embedding(user_count, config.dim)
+        self.items = nn.Embedding(catalogue_size, config.dim)
+        self.biases = nn.Parameter(torch.zeros(catalogue_size))
+        nn.init.zeros_(self.users.weight)
+        nn.init.normal_(self.items.weight, std=config.scale)
+        self._c = None
+
+    def train(self, mode=True):
+        self._c = None
+        return super().train(mode)
+
+    def encode(self, histories, users=None):
+        histories = histories.last(self.max_history)
+        n = histories.lengths.to(torch.float32)[:, None]
+        if self._c is None:
+            p = self.biases.softmax(0)
+            m = p @ self.items.weight
+            V = self.items.weight
+            cov = (V * p[:, None]).T @ V - m[:, None] * m
+            s, Q = torch.linalg.eigh(cov)
+            self._c = (m, s, Q)
+        m, s, Q = self._c
+        mean = F.embedding_bag(histories.values, self.items.weight, histories.offsets[:-1], mode="mean")
+        u = ((n * (mean - m)) @ Q / (n * s + self.config.ridge)) @ Q.T
+        u = torch.where(n > 0, u, 0)
+        mode = self.config.mode
+        if mode != "fold" and users is not None:
+            known = self.users.weight[users.clamp(min=0)] * (users >= 0)[:, None]
+            isk = (known.abs().sum(1) > 0)[:, None]
+            if mode == "user": u = torch.where(isk, known, u)
+            if mode == "mix": u = torch.where(isk, (known + u) / 2, u)
+        return torch.cat([u, torch.ones_like(n)], 1)
+
+    def item_matrix(self):
+        return torch.cat([self.items.weight, self.biases[:, None]], 1)
+
+    def loss(self, batch):
+        u = self.users(batch.users)
+        logits = u @ self.items.weight.T + self.biases
+        lse = logits.logsumexp(1)
+        rows = batch.histories.rows
+        ce = lse[rows] - logits[rows, batch.histories.values]
+        w = batch.weights
+        l = (w * ce).sum() / w.sum()
+        if self.config.l2:
+            V = self.items.weight[batch.histories.values]
+            l = l + self.config.l2 * (u[rows].square().sum(1) + V.square().sum(1)).mean()
+        return l

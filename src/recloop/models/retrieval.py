@@ -1,0 +1,60 @@
+"""From scores to a list: what is left out, and who comes first in a tie. One rule for evaluation and serving."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recloop.data.batches import RaggedTensor
+
+
+def exclude(scores: Tensor, seen: RaggedTensor) -> None:
+    """Set the score of every item that its row's user has seen to -inf, in place.
+
+    Args:
+        scores: [batch, items]
+        seen: item codes of each row's user
+    """
+    scores[seen.rows, seen.values] = -torch.inf
+
+
+def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best items of each row, best first; of items with one score, the lower code first.
+
+    Args:
+        scores: [batch, items]; an item at -inf is never listed.
+        k: length of a list; shorter where the catalogue is.
+
+    Returns:
+        Item codes, int64 [batch, min(k, items)], and their scores. Where fewer items than that can be recommended,
+        the list ends in -1 with a score of -inf.
+    """
+    k = min(k, scores.shape[1])
+    best, codes = scores.topk(k)
+    # topk takes any of the items that tie for the last place. Where there are more of them than places, sort the row.
+    crowded = (scores >= best[:, -1:]).sum(1) > k
+    # Of the items found, the lower code first; then by score, a tie keeping that order.
+    codes, by_code = codes.sort(1)
+    best, by_score = best.gather(1, by_code).sort(dim=1, descending=True, stable=True)
+    codes = codes.gather(1, by_score)
+    if bool(crowded.any()):
+        values, order = scores[crowded].sort(dim=1, descending=True, stable=True)
+        best[crowded], codes[crowded] = values[:, :k], order[:, :k]
+    return codes.masked_fill(best == -torch.inf, -1), best
+
+
+def rank_of(scores: Tensor, targets: Tensor) -> Tensor:
+    """The place of each row's target in the list of all items: 1 is the best; of equals, the lower code first.
+
+    Args:
+        scores: [batch, items]
+        targets: int64 [batch] item codes
+
+    Returns:
+        int64 [batch]. A target at -inf cannot be recommended: its rank is items + 1, beyond every list.
+    """
+    target = targets[:, None]
+    own = scores.gather(1, target)
+    lower = torch.arange(scores.shape[1], device=scores.device) < target
+    ahead = ((scores > own) | ((scores == own) & lower)).sum(1)
+    return torch.where(own[:, 0] == -torch.inf, scores.shape[1], ahead) + 1

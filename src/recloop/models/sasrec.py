@@ -1,0 +1,146 @@
+"""SASRec: a causal Transformer over the history, scored against the item vectors it reads with.
+
+Self-Attentive Sequential Recommendation, Kang and McAuley, 2018 (arXiv 1808.09781), with what was found since to
+make it better: cross-entropy over the whole catalogue at every position (Turning Dross Into Gold Loss, Klenitskiy
+and Vasilev, 2023, arXiv 2309.07602), normalisation before each layer, GELU.
+
+Every sequence begins with a learnt start token, which stands for "nothing is known before this". So an empty history
+is a sequence of one token, and what to recommend then is learnt like the rest. Positions are counted from the
+newest event: position 0 is the one the next item follows.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from recloop.config import Positive
+from recloop.data.batches import Batch, RaggedTensor
+from recloop.models.base import Learner, LearnerConfig
+from recloop.models.cross_entropy import catalogue_cross_entropy
+
+
+class SasrecConfig(LearnerConfig):
+    """Hyper-parameters of SASRec."""
+
+    dim: Positive = 64
+    """Length of an item's vector."""
+    blocks: Positive = 2
+    heads: Positive = 1
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> SasrecConfig:
+        if self.dim % self.heads:
+            raise ValueError(f"dim must be a multiple of heads, and {self.dim} is not one of {self.heads}")
+        return self
+
+
+class Sasrec(Learner):
+    """A causal Transformer over the history."""
+
+    Config = SasrecConfig
+    name = "sasrec"
+    config: SasrecConfig
+
+    def __init__(
+        self, config: SasrecConfig, *, catalogue_size: int, user_count: int, max_history: int
+    ) -> None:
+        super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
+        self.items = nn.Embedding(catalogue_size + 1, config.dim)
+        """Row = item code; the last row is the start token."""
+        self.positions = nn.Embedding(max_history + 1, config.dim)
+        """Row = tokens between this one and the newest."""
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.dim)
+        for table in (self.items, self.positions):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
+        """The newest token's vector. [batch, dim]; `users` do not matter here."""
+        histories = histories.last(self.max_history)
+        tokens = self._started(histories)
+        return self._hidden(tokens)[tokens.offsets[1:] - 1]
+
+    def item_matrix(self) -> Tensor:
+        return self.items.weight[:-1]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of every event of the windows, given the events before it in its window."""
+        targets = batch.histories
+        shifted = targets.values.roll(1)
+        shifted[targets.offsets[:-1]] = self.catalogue_size
+        hidden = self._hidden(RaggedTensor(shifted, targets.offsets))
+        return catalogue_cross_entropy(hidden, self.item_matrix(), targets.values, batch.weights)
+
+    def _started(self, histories: RaggedTensor) -> RaggedTensor:
+        """The same sequences with the start token before each."""
+        offsets = histories.offsets + torch.arange(len(histories) + 1, device=histories.offsets.device)
+        values = histories.values.new_full((len(histories.values) + len(histories),), self.catalogue_size)
+        values[torch.arange(len(histories.values), device=values.device) + histories.rows + 1] = histories.values
+        return RaggedTensor(values, offsets)
+
+    def _hidden(self, tokens: RaggedTensor) -> Tensor:
+        """A vector a token: [tokens, dim]. Sequences are at least one token long, at most max_history + 1."""
+        from_end = (tokens.offsets[1:] - 1)[tokens.rows] - torch.arange(len(tokens.values), device=tokens.values.device)
+        x = self.dropout(self.items(tokens.values) * self.config.dim**0.5 + self.positions(from_end))
+        places = Places(tokens)
+        for block in self.blocks:
+            x = block(x, places)
+        normed: Tensor = self.norm(x)
+        return normed
+
+
+class Places:
+    """Where each token of ragged sequences stands in a padded batch: attention alone needs it padded."""
+
+    def __init__(self, tokens: RaggedTensor) -> None:
+        self.shape = (len(tokens), tokens.longest)
+        whole = len(tokens.values) == len(tokens) * tokens.longest
+        self._index = None if whole else tokens.rows * tokens.longest + tokens.from_start
+
+    def pad(self, x: Tensor) -> Tensor:
+        """[tokens, width] → [batch, longest, width]; a sequence's padding comes after it."""
+        batch, longest = self.shape
+        if self._index is not None:
+            x = x.new_zeros(batch * longest, x.shape[1]).index_copy(0, self._index, x)
+        return x.view(batch, longest, -1)
+
+    def pack(self, x: Tensor) -> Tensor:
+        """[batch, longest, width] → [tokens, width]"""
+        x = x.flatten(0, 1)
+        return x if self._index is None else x[self._index]
+
+
+class Block(nn.Module):
+    """Attention to what came before, then a two-layer perceptron; each adds to its input."""
+
+    def __init__(self, config: SasrecConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.heads, self.dropout = config.heads, config.dropout
+        self.attention_norm, self.perceptron_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.queries_keys_values = nn.Linear(dim, 3 * dim)
+        self.mix = nn.Linear(dim, dim)
+        self.widen, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor, places: Places) -> Tensor:
+        """[tokens, dim] → [tokens, dim]"""
+        x = x + self._drop(self.mix(self._attend(self.attention_norm(x), places)))
+        return x + self._drop(self.narrow(F.gelu(self.widen(self.perceptron_norm(x)))))
+
+    def _attend(self, x: Tensor, places: Places) -> Tensor:
+        # Padding stands after every real token, and no token looks at what comes after it: causal is mask enough.
+        padded = places.pad(self.queries_keys_values(x))
+        query, key, value = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # On a GPU the plain kernel is the one whose gradients are the same bits every time.
+        with sdpa_kernel([SDPBackend.MATH] if x.is_cuda else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return places.pack(attended.transpose(1, 2).flatten(2))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)

@@ -1,0 +1,278 @@
+"""Everything that runs beside the data: Prefect, its two workers, MLflow's UI and the endpoint, on loopback.
+
+`recloop platform` runs it until it is interrupted; the demo and the tests use `Platform` as a context. All state is
+in the project's `var/`, the logs in `var/log/`. How a process that dies is treated is in `processes.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from recloop.errors import ConfigError, PlatformError
+from recloop.processes import Program, Programs, Say
+from recloop.project import Project
+
+HOST = "127.0.0.1"
+POOL = "recloop"
+WORKERS = {"retrainer": "retrain", "monitor": "monitor"}
+"""Worker → the queue it takes runs from: a long training does not keep the monitor waiting."""
+START_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where to find what."""
+
+    endpoint: str
+    prefect: str
+    prefect_api: str
+    mlflow: str | None
+    data_docs: Path
+    drift_report: Path
+
+    def __str__(self) -> str:
+        places = {
+            "endpoint": self.endpoint,
+            "Prefect": self.prefect,
+            "MLflow": self.mlflow or "not started",
+            "Data Docs": f"{self.data_docs}{'' if self.data_docs.exists() else ' (after the first training)'}",
+            "drift report": f"{self.drift_report}{'' if self.drift_report.exists() else ' (after the first verdict)'}",
+        }
+        lines = [f"  {name:<13}{place}" for name, place in places.items()]
+        return "\n".join([*lines, f"  for `prefect`: export PREFECT_API_URL={self.prefect_api}"])
+
+
+def run_platform(project: Project, say: Say = print) -> None:
+    """Run the platform until SIGINT or SIGTERM.
+
+    Raises:
+        PlatformError: a port is in use, the platform runs already, or a process does not start.
+    """
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, _interrupt)
+    try:
+        with Platform(project, say=say) as platform:
+            say(f"\nthe platform runs; Ctrl-C stops it\n{platform.addresses}")
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+class Platform:
+    """The platform of a project. A context: it runs inside, and all of it has stopped at the end.
+
+    Args:
+        project: whose.
+        mlflow: whether to start MLflow's UI, which nothing else needs.
+        say: tells a person what happens.
+    """
+
+    def __init__(self, project: Project, *, mlflow: bool = True, say: Say = print) -> None:
+        self._project = project
+        self._with_mlflow = mlflow
+        self._say = say
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Platform:
+        with ExitStack() as stack:
+            lock = stack.enter_context(_Lock(self._project.var / "platform.lock"))
+            self._choose_ports()
+            programs = stack.enter_context(
+                Programs(
+                    self._project.root,
+                    self._project.var / "log",
+                    self._environment(),
+                    say=self._say,
+                    keep_open=(lock.descriptor,),
+                )
+            )
+            self._start(programs)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where to find what."""
+        prefect = f"http://{HOST}:{self._prefect_port}"
+        return Addresses(
+            endpoint=f"http://{self._serving_host}:{self._serving_port}",
+            prefect=prefect,
+            prefect_api=f"{prefect}/api",
+            mlflow=f"http://{HOST}:{self._mlflow_port}" if self._with_mlflow else None,
+            data_docs=self._project.reports / "data-docs" / "index.html",
+            drift_report=self._project.reports / "drift",
+        )
+
+    def _choose_ports(self) -> None:
+        params = self._project.params
+        self._serving_host = params.serving.host
+        self._serving_port = choose_port(
+            self._serving_host, params.serving.port, "serving.port", "RECLOOP_SERVING_PORT"
+        )
+        self._prefect_port = choose_port(
+            HOST, params.platform.prefect_port, "platform.prefect_port", "RECLOOP_PREFECT_PORT"
+        )
+        if self._with_mlflow:
+            self._mlflow_port = choose_port(
+                HOST, params.platform.mlflow_port, "platform.mlflow_port", "RECLOOP_MLFLOW_PORT"
+            )
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "RECLOOP_ROOT": str(self._project.root),
+            "PREFECT_HOME": str(self._project.var / "prefect"),
+            "PREFECT_API_URL": self.addresses.prefect_api,
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+            # On disk: kept in memory, a server that was started again would never give a run's slot back.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            # MLflow's jobs are for judging language models: seven processes, which outlive the server.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+
+    def _start(self, programs: Programs) -> None:
+        """All at once, but deployments after the server, and workers after the deployments."""
+        begun = time.monotonic()
+        names = ["prefect", "endpoint"]
+        programs.start(self._prefect())
+        programs.start(self._endpoint())
+        if self._with_mlflow:
+            programs.start(self._mlflow())
+            names.append("mlflow")
+        programs.wait("prefect", seconds=START_SECONDS)
+        programs.run("deploy", (sys.executable, "-m", "flows.deploy"))
+        for worker, queue in WORKERS.items():
+            programs.start(self._worker(worker, queue))
+        programs.wait(*names[1:], *WORKERS, seconds=START_SECONDS)
+        programs.watch()
+        self._say(f"all ready  after {time.monotonic() - begun:4.1f} s")
+
+    def _prefect(self) -> Program:
+        arguments = ("server", "start", "--host", HOST, "--port", str(self._prefect_port))
+        url = f"{self.addresses.prefect_api}/ready"
+        return Program("prefect", (sys.executable, "-m", "prefect", *arguments), lambda: _answers(url))
+
+    def _mlflow(self) -> Program:
+        arguments = (
+            *("server", "--backend-store-uri", self._project.mlflow_url, "--workers", "1"),
+            *("--host", HOST, "--port", str(self._mlflow_port)),
+        )
+        url = f"{self.addresses.mlflow}/health"
+        return Program("mlflow", (sys.executable, "-m", "mlflow", *arguments), lambda: _answers(url))
+
+    def _endpoint(self) -> Program:
+        arguments = ("serve", "--wait", "--port", str(self._serving_port))
+        url = f"{self.addresses.endpoint}/livez"
+        return Program("endpoint", (sys.executable, "-m", "recloop.cli", *arguments), lambda: _answers(url))
+
+    def _worker(self, name: str, queue: str) -> Program:
+        arguments = ("worker", "start", "--pool", POOL, "--work-queue", queue, "--name", name)
+        url, since = f"{self.addresses.prefect_api}/work_pools/{POOL}/workers/filter", datetime.now(UTC)
+        return Program(
+            name, (sys.executable, "-m", "prefect", *arguments), lambda: _heard_of(url, name, since)
+        )
+
+
+def choose_port(host: str, port: int, key: str, variable: str) -> int:
+    """A port that nothing listens at; any for 0.
+
+    Args:
+        host: where.
+        port: as params.yaml has it; the environment wins.
+        key: its key in params.yaml.
+        variable: its name in the environment.
+
+    Raises:
+        ConfigError: the environment holds no port.
+        PlatformError: it is in use.
+    """
+    chosen = os.environ.get(variable, str(port))
+    if not chosen.isdecimal() or int(chosen) > 65535:
+        raise ConfigError(f"{variable}={chosen!r} is not a port", remedy="a number from 0 (any) to 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(chosen)))
+        except OSError as error:
+            what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+            raise PlatformError(
+                f"port {chosen} on {host} {what}",
+                remedy=f"stop what listens there, or set {key} in params.yaml, or {variable}",
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+class _Lock:
+    """One platform a project. Held until the last process that has the descriptor is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> _Lock:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(self.descriptor, 32).decode()
+            os.close(self.descriptor)
+            raise PlatformError(
+                f"the platform of {self._path.parent.parent} runs already, or is stopping (process {holder})",
+                remedy=f"use it, or stop it: `kill {holder}`",
+            ) from error
+        os.truncate(self.descriptor, 0)
+        os.write(self.descriptor, str(os.getpid()).encode())
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.close(self.descriptor)
+
+
+def _interrupt(_sign: int, _frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _answers(url: str) -> bool:
+    """Whether `url` answers with 200."""
+    try:
+        with urlopen(url, timeout=2) as answer:  # noqa: S310 (ours, and http)
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def _heard_of(url: str, worker: str, since: datetime) -> bool:
+    """Whether the Prefect server has heard of a worker since then."""
+    request = Request(url, data=b"{}", headers={"Content-Type": "application/json"})  # noqa: S310 (ours, and http)
+    try:
+        with urlopen(request, timeout=2) as answer:  # noqa: S310
+            workers = json.load(answer)
+    except (URLError, OSError):
+        return False
+    return any(
+        found["name"] == worker and datetime.fromisoformat(found["last_heartbeat_time"]) >= since
+        for found in workers
+        if found["last_heartbeat_time"]
+    )

@@ -1,0 +1,186 @@
+"""Who was champion, from when to when, and why: an append-only table beside MLflow, which keeps no such
+history.
+
+The alias in MLflow is the truth of who is live now; the table is the memory of how it came to be. Where the
+two differ (somebody moved the alias by hand, or recloop was killed between the alias and the row),
+`reconcile` appends a row that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import JSON, BigInteger, Column, Engine, Integer, String, Table, func, insert, select
+
+from recloop.project import Project
+from recloop.registry.locks import held
+from recloop.storage import connect, metadata, now_us
+
+Action = Literal["promote", "rollback", "outside"]
+
+championships = Table(
+    "championships",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("previous", Integer),
+    Column("action", String(16), nullable=False),
+    Column("reason", String, nullable=False),
+    Column("numbers", JSON, nullable=False),
+)
+
+TURN_KEY = 0x7265636C
+"""PostgreSQL's advisory locks are numbers; this one says "recl"."""
+
+
+@dataclass(frozen=True)
+class Championship:
+    """One change of champion."""
+
+    seq: int
+    at: int
+    """µs since 1970, UTC"""
+    version: int
+    previous: int | None
+    """Who was champion before, if anybody."""
+    action: Action
+    reason: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class History:
+    """All changes of champion, oldest first, as a table for people."""
+
+    rows: tuple[Championship, ...]
+    champion: int | None
+    """Who is live now; nobody, if the alias was deleted by hand."""
+    models: dict[int, str] = field(default_factory=dict)
+    """Version → name of the model, as far as the registry still knows."""
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return "no version has been champion yet: `recloop promote` makes one"
+        ends = [_moment(row.at) for row in self.rows[1:]]
+        ends.append("now" if self.champion is not None else "? (no champion now)")
+        lines = [("version", "model", "from (UTC)", "until", "by", "why")]
+        lines += [
+            (
+                f"v{row.version}",
+                self.models.get(row.version, "?"),
+                _moment(row.at),
+                end,
+                row.action,
+                row.reason,
+            )
+            for row, end in zip(self.rows, ends, strict=True)
+        ]
+        widths = [max(len(line[column]) for line in lines) for column in range(5)]
+        return "\n".join(
+            "  ".join([cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)]).rstrip()
+            for line in lines
+        )
+
+
+def rows(engine: Engine) -> tuple[Championship, ...]:
+    """The whole history, oldest first."""
+    with engine.connect() as connection:
+        found = connection.execute(select(championships).order_by(championships.c.seq)).mappings().all()
+    return tuple(Championship(**row) for row in found)
+
+
+def last(engine: Engine) -> Championship | None:
+    """The newest row, if there is one."""
+    with engine.connect() as connection:
+        query = select(championships).order_by(championships.c.seq.desc()).limit(1)
+        found = connection.execute(query).mappings().first()
+    return Championship(**found) if found else None
+
+
+def append(
+    engine: Engine, version: int, previous: int | None, action: Action, reason: str, numbers: dict[str, Any]
+) -> None:
+    """Add a row. Call it within `turn`."""
+    with engine.begin() as connection:
+        connection.execute(
+            insert(championships).values(
+                at=now_us(), version=version, previous=previous, action=action, reason=reason, numbers=numbers
+            )
+        )
+
+
+@contextmanager
+def turn(engine: Engine) -> Iterator[None]:
+    """Wait until nobody else is changing the champion, and keep others waiting meanwhile.
+
+    A write transaction on SQLite would do as well, but it would keep the endpoint from storing events for as
+    long as MLflow takes to answer. So: a file lock beside an SQLite database, an advisory lock in PostgreSQL.
+    """
+    if engine.dialect.name == "sqlite":
+        with held(Path(f"{engine.url.database}.champion.lock")):
+            yield
+    else:
+        with engine.begin() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(TURN_KEY)))
+            yield
+
+
+def stack(history: Sequence[Championship]) -> tuple[int, ...]:
+    """The versions that a rollback can return to, the champion last.
+
+    A promotion goes on top; a rollback takes the top away, so that rolling back twice goes two versions back
+    and never forth again. An alias moved by hand to a version in the stack is a rollback by hand; to another,
+    a promotion.
+    """
+    versions: list[int] = []
+    for row in history:
+        if row.action != "promote" and row.version in versions:
+            last_at = len(versions) - 1 - versions[::-1].index(row.version)
+            del versions[last_at + 1 :]
+        elif not versions or versions[-1] != row.version:
+            versions.append(row.version)
+    return tuple(versions)
+
+
+def reconcile(engine: Engine, champion: int | None) -> bool:
+    """Append an `outside` row if the alias names another version than the newest row. Call it within
+    `turn`."""
+    newest = last(engine)
+    if champion is None or (newest is not None and newest.version == champion):
+        return False
+    append(
+        engine,
+        champion,
+        newest.version if newest else None,
+        "outside",
+        "the alias was found moved: by hand, or by a promotion that was killed before it was recorded",
+        {},
+    )
+    return True
+
+
+def show_history(project: Project) -> History:
+    """Who was champion, from when to when, and why.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    from recloop.registry.tracking import open_tracking
+    from recloop.registry.versions import champion, models
+
+    tracking = open_tracking(project)
+    engine = connect(project.database_url)
+    with turn(engine):
+        live = champion(tracking)
+        reconcile(engine, live)
+    return History(rows(engine), live, models(tracking))
+
+
+def _moment(at: int) -> str:
+    return datetime.fromtimestamp(at / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,265 @@
+"""Who becomes champion: the challenger that beats it on the same users, and nobody else's by accident.
+
+Promoting again what is champion already changes nothing. Of two promotions at once only one wins: the other
+finds another champion than the one it was compared with, and says so (`PromotionConflict`).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Engine
+
+from recloop.data.prepared import Prepared
+from recloop.errors import PromotionConflict, RegistryError, StageError
+from recloop.files import read_json
+from recloop.pipeline.repro import outdated
+from recloop.project import Project
+from recloop.registry import history, versions
+from recloop.registry.contest import Contest, compete, latency_ms
+from recloop.registry.deploy import deploy, deploy_if_changed
+from recloop.registry.package import Package, build_package
+from recloop.registry.runs import Run, ensure_run
+from recloop.registry.tracking import Tracking, open_tracking
+from recloop.registry.versions import Version
+from recloop.storage import connect
+
+Verdict = Literal["first", "promoted", "rejected", "unchanged"]
+Outdated = Callable[[Project, Sequence[str]], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class PromotionReport:
+    """What came of a promotion."""
+
+    verdict: Verdict
+    """`first`: there was no champion. `unchanged`: the model at hand is champion already."""
+    model: str
+    version: int
+    champion: int
+    """Who is champion now."""
+    previous: int | None
+    """Who was champion before, if anybody."""
+    why: str
+    objections: tuple[str, ...] = ()
+    """Why it was rejected."""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """Of the comparison; empty where there was none."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the champion is another now."""
+        return self.verdict in ("first", "promoted")
+
+    def __str__(self) -> str:
+        if self.verdict == "unchanged":
+            return f"v{self.version} ({self.model}) is champion already: {self.why}"
+        if self.verdict == "first":
+            return f"v{self.version} ({self.model}) is champion: {self.why}"
+        if self.verdict == "promoted":
+            return f"v{self.version} ({self.model}) is champion in v{self.previous}'s place: {self.why}"
+        lines = [
+            f"v{self.version} ({self.model}) does not become champion, v{self.champion} stays: {self.why}"
+        ]
+        return "\n".join(lines + [f"  - {objection}" for objection in self.objections])
+
+
+@dataclass(frozen=True)
+class RollbackReport:
+    """What came of a rollback."""
+
+    version: int
+    """Who is champion now."""
+    rolled_back: int
+    """Who was before."""
+    model: str
+
+    def __str__(self) -> str:
+        return f"v{self.version} ({self.model}) is champion again, in v{self.rolled_back}'s place"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Who is champion, and by which row of the history: what must not have changed while we compared."""
+
+    version: int | None
+    seq: int | None
+
+
+def promote(
+    project: Project, model: str | None = None, *, reason: str, outdated: Outdated = outdated
+) -> PromotionReport:
+    """Register a trained model; make it champion if it is better than the champion; then deploy it.
+
+    Args:
+        project: the checkout, its stages up to date.
+        model: which of the zoo; the best one of the comparison by default.
+        reason: why it was trained; kept with the version.
+        outdated: tells which stages are not up to date.
+
+    Raises:
+        StageError: the model, or a report on it, is missing or not up to date.
+        RegistryError: MLflow does not answer.
+        PromotionConflict: the champion changed meanwhile; nothing was changed here.
+    """
+    name = model or best_model(project)
+    stages = ["prepare", f"train@{name}", f"evaluate@{name}", *([] if model else ["compare"])]
+    _require_fresh(project, stages, outdated)
+    tracking, engine = open_tracking(project), connect(project.database_url)
+    before = _standing(tracking, engine)
+    run = ensure_run(tracking, project, name)
+    with tempfile.TemporaryDirectory(prefix="recloop-") as scratch:
+        package = build_package(project, name, Path(scratch) / "challenger")
+        champion = versions.get(tracking, before.version) if before.version is not None else None
+        if champion is not None and champion.package_sha256 == package.sha256:
+            deploy_if_changed(project)
+            return PromotionReport(
+                "unchanged",
+                name,
+                champion.number,
+                champion.number,
+                champion.number,
+                "the same model from the same data",
+            )
+        challenger = _register(tracking, project, run, package, reason)
+        latency = latency_ms(package)  # loads it as the endpoint would: what cannot be served ends here
+        contest = None
+        if champion is not None:
+            versions.fetch(tracking, champion, Path(scratch) / "champion")
+            contest = compete(
+                package,
+                Package.load(Path(scratch) / "champion"),
+                Prepared.load(project.prepared),
+                project.params.promotion,
+                project.params.evaluate,
+                latency,
+            )
+    report = _judge(project, challenger, champion, contest, latency)
+    if report.changed:
+        _crown(tracking, engine, before, report, reason)
+    _note(tracking, report, reason)
+    if report.changed:
+        deploy(project)
+    return report
+
+
+def rollback(project: Project, reason: str) -> RollbackReport:
+    """Make the champion before this one champion again, and deploy it.
+
+    Rolling back twice goes two versions back. A version that was rolled back is not promoted again by itself.
+
+    Raises:
+        RegistryError: there is no earlier champion, or MLflow does not answer.
+    """
+    tracking, engine = open_tracking(project), connect(project.database_url)
+    with history.turn(engine):
+        now = versions.champion(tracking)
+        history.reconcile(engine, now)
+        earlier = [v for v in history.stack(history.rows(engine))[:-1] if v != now]
+        target = next((found for v in reversed(earlier) if (found := versions.find(tracking, v))), None)
+        if now is None or target is None:
+            raise RegistryError(
+                "there is no earlier champion to go back to",
+                remedy="`recloop history` shows who was champion; `recloop promote` makes a new one",
+            )
+        versions.note(tracking, now, {"recloop.rolled_back": reason})
+        versions.point(tracking, "champion", target.number)
+        history.append(engine, target.number, now, "rollback", reason, {})
+    deploy(project)
+    return RollbackReport(target.number, now, target.model)
+
+
+def best_model(project: Project) -> str:
+    """The model that the stage `compare` chose."""
+    content = read_json(project.reports / "comparison.json", remedy="`dvc repro` writes it")
+    return str(content["best"])
+
+
+def _require_fresh(project: Project, stages: Sequence[str], outdated: Outdated) -> None:
+    """A model judged on other data, or by another report, than the ones at hand must not be registered."""
+    if not (project.root / ".dvc").is_dir():
+        return  # not versioned by DVC: there is nothing that could tell
+    stale = outdated(project, stages)
+    if stale:
+        raise StageError(
+            f"not up to date: {', '.join(stale)}", remedy="`dvc repro` brings the stages up to date"
+        )
+
+
+def _standing(tracking: Tracking, engine: Engine) -> Standing:
+    with history.turn(engine):
+        version = versions.champion(tracking)
+        history.reconcile(engine, version)
+        newest = history.last(engine)
+    return Standing(version, newest.seq if newest else None)
+
+
+def _register(tracking: Tracking, project: Project, run: Run, package: Package, reason: str) -> Version:
+    info = package.parcel.info
+    tags = {
+        "recloop.reason": reason,
+        "recloop.data_sha256": info.data_sha256,
+        "recloop.model_sha256": info.model_sha256,
+        "recloop.metrics": json.dumps(info.metrics, sort_keys=True),
+    }
+    lineage = {name: project.root / name for name in ("dvc.lock", "params.yaml")}
+    version = versions.register(tracking, run.run_id, package, tags, lineage)
+    versions.point(tracking, "challenger", version.number)
+    return version
+
+
+def _judge(
+    project: Project, challenger: Version, champion: Version | None, contest: Contest | None, latency: float
+) -> PromotionReport:
+    number, model = challenger.number, challenger.model
+    if champion is None or contest is None:
+        numbers = {"latency_ms": latency}
+        return PromotionReport("first", model, number, number, None, "there was none before", numbers=numbers)
+    objections = contest.objections(project.params.promotion)
+    if "recloop.rolled_back" in challenger.tags:
+        back = f"it was rolled back before: {challenger.tags['recloop.rolled_back']}"
+        objections = (f"{back} (train anew, or delete its tag recloop.rolled_back in MLflow)", *objections)
+    verdict: Verdict = "rejected" if objections else "promoted"
+    now = champion.number if objections else number
+    return PromotionReport(
+        verdict, model, number, now, champion.number, str(contest), objections, contest.numbers()
+    )
+
+
+def _crown(
+    tracking: Tracking, engine: Engine, before: Standing, report: PromotionReport, reason: str
+) -> None:
+    """Make the challenger champion, if the champion is still who it was compared with."""
+    with history.turn(engine):
+        newest = history.last(engine)
+        now = Standing(versions.champion(tracking), newest.seq if newest else None)
+        if now != before:
+            raise PromotionConflict(
+                f"v{report.version} was compared with {_name(before.version)}, but meanwhile "
+                f"{_name(now.version)} became champion; nothing was changed",
+                remedy="run `recloop promote` again: it compares with the new champion",
+            )
+        versions.point(tracking, "champion", report.version)
+        history.append(
+            engine, report.version, before.version, "promote", f"{reason}; {report.why}", report.numbers
+        )
+    versions.point(tracking, "challenger", None)
+
+
+def _note(tracking: Tracking, report: PromotionReport, reason: str) -> None:
+    tags = {
+        "recloop.verdict": report.verdict,
+        "recloop.why": "; ".join((report.why, *report.objections)),
+        "recloop.numbers": json.dumps(report.numbers, sort_keys=True),
+        "recloop.reason": reason,
+    }
+    versions.note(tracking, report.version, tags)
+
+
+def _name(version: int | None) -> str:
+    return "no champion" if version is None else f"v{version}"

@@ -1,0 +1,67 @@
+"""The stages `train` and `evaluate` as dvc.yaml runs them: the core does the work, MLflow is told of it.
+
+What the stages write depends on nothing but their inputs. Where MLflow is down they warn and go on.
+"""
+
+from __future__ import annotations
+
+from recloop.data.prepared import Prepared
+from recloop.errors import ConfigError
+from recloop.evaluation import Evaluation
+from recloop.evaluation import evaluate as judge
+from recloop.project import Project
+from recloop.registry.journal import Journal, attempt
+from recloop.registry.runs import ensure_run, log_evaluation, run_of
+from recloop.registry.tracking import open_tracking
+from recloop.training import FitResult, fit, save_fit
+
+
+def train(project: Project, model: str) -> FitResult:
+    """Train `model` on the prepared data; write the model, its report and its curve.
+
+    Raises:
+        ConfigError: params.yaml has no such model.
+        StageError: the prepared data is missing or damaged.
+        ModelError: the training failed.
+    """
+    params = project.params
+    if model not in params.models:
+        raise ConfigError(
+            f"params.yaml has no section models.{model}",
+            remedy=f"there are: {', '.join(sorted(params.models))}",
+        )
+    prepared = Prepared.load(project.prepared)
+    with Journal(project, model, prepared.meta) as journal:
+        result = fit(
+            model, prepared, params.train, params.evaluate, params.models[model], on_epoch=journal.epoch
+        )
+        save_fit(result, project.model(model), project.reports, model)
+        journal.finish()
+    return result
+
+
+def evaluate(project: Project, model: str) -> Evaluation:
+    """Judge the trained `model` on the test period; write the report, and a row a user.
+
+    Raises:
+        StageError: the model or the prepared data is missing, or the test period has no cases.
+        ModelError: the model cannot be loaded.
+    """
+    from recloop.models.catalogue import load_model
+
+    params = project.params
+    trained = load_model(project.model(model))
+    prepared = Prepared.load(project.prepared)
+    evaluation = judge(trained, prepared, "test", params.evaluate, params.train.max_history)
+    evaluation.save(project.reports, model)
+
+    def log() -> None:
+        tracking = open_tracking(project)
+        run = run_of(tracking, project, model)
+        if run is None:
+            ensure_run(tracking, project, model)
+        else:
+            log_evaluation(run, project, model)
+
+    attempt(log)
+    return evaluation

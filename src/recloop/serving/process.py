@@ -1,0 +1,188 @@
+"""`recloop serve`: the endpoint as a child process, and the thread that follows the `champion` alias.
+
+The endpoint itself watches a file and knows no MLflow. This process asks MLflow from time to time which
+version is champion and puts it where the endpoint looks; when MLflow is down, what is live stays live.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from types import FrameType
+
+from recloop import telemetry
+from recloop.errors import RecloopError, ServingError
+from recloop.project import Project
+from recloop.serving.pointer import read_pointer
+
+logger = logging.getLogger("recloop.serving")
+
+SERVICE = "recloop.serving.service:Service"
+STOP_SECONDS = 30.0
+"""How long the endpoint may take to answer what it has begun and write what waits."""
+
+
+def serve(project: Project, *, wait: bool = False, port: int | None = None) -> None:
+    """Run the endpoint on `serving.host`:`serving.port` until SIGTERM or SIGINT.
+
+    Args:
+        wait: start without a champion, too; requests get 503 until there is one.
+        port: in place of `serving.port`.
+
+    Raises:
+        ServingError: there is no champion, the port is in use, or the endpoint ended by itself.
+    """
+    serving = project.params.serving
+    follower = Follower(project)
+    if not wait and read_pointer(project.live) is None:
+        follower.look()
+        if read_pointer(project.live) is None:
+            why = f": {follower.trouble}" if follower.trouble else ""
+            raise ServingError(
+                f"there is no champion to serve in {project.live}{why}",
+                remedy="`make train` trains and promotes one; `recloop promote` promotes what is trained",
+            )
+    _open_database(project)
+    port = free_port(serving.host, serving.port if port is None else port)
+    with _stopped_by_signals() as stop, _endpoint(project, serving.host, port) as child:
+        follower.start(serving.poll_seconds)
+        announced = False
+        while not stop.wait(0.2):
+            if child.poll() is not None:
+                raise ServingError(
+                    f"the endpoint ended by itself, with code {child.returncode}",
+                    remedy="its messages above say why",
+                )
+            if not announced and _lives(serving.host, port):
+                print(f"serving on http://{serving.host}:{port} (Ctrl-C stops it)", flush=True)
+                announced = True
+
+
+class Follower:
+    """Asks MLflow who is champion, and has that deployed. What goes wrong is told once, and tried again."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self.trouble: str | None = None
+        """What went wrong the last time; None: nothing."""
+
+    def start(self, poll_seconds: float) -> None:
+        """Look every `poll_seconds`, in a thread that ends with the process: a slow MLflow delays no stop."""
+
+        def run() -> None:
+            pause = threading.Event()
+            while not pause.wait(poll_seconds):
+                self.look()
+
+        threading.Thread(target=run, name="follower", daemon=True).start()
+
+    def look(self) -> None:
+        """Look once."""
+        from recloop.registry.deploy import deploy_if_changed
+
+        try:
+            deploy_if_changed(self._project)
+        except Exception as error:  # whatever happens to MLflow, what is live stays live
+            trouble = error.message if isinstance(error, RecloopError) else f"{type(error).__name__}: {error}"
+            if trouble != self.trouble:
+                logger.warning("the champion cannot be followed for now: %s", trouble)
+            self.trouble = trouble
+        else:
+            self.trouble = None
+
+
+def free_port(host: str, port: int) -> int:
+    """`port` if nothing listens there; any free one for 0.
+
+    Raises:
+        ServingError: it is in use, or cannot be had.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # As servers do: a port whose last connections are still being closed is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+            raise ServingError(
+                f"port {port} on {host} {why}",
+                remedy="stop what listens there, or set serving.host and serving.port in params.yaml",
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _open_database(project: Project) -> None:
+    """Make the tables, or say why not, before a child process would with a traceback."""
+    from recloop.serving import events, impressions  # noqa: F401 (they declare their tables)
+    from recloop.storage import connect
+
+    connect(project.database_url).dispose()
+
+
+@contextmanager
+def _endpoint(project: Project, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`bentoml serve` as a child; stopped, and waited for, at the end."""
+    home = project.var / "bentoml"
+    environment = telemetry.QUIET | {"BENTOML_HOME": str(home)} | os.environ
+    command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", host, "--port", str(port)]
+    child = subprocess.Popen(
+        command,
+        cwd=project.root,
+        env=environment,
+        process_group=0,  # Ctrl-C reaches this process alone, which then stops the child in good order
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for a SIGTERM when the parent dies, however it dies."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before: list[tuple[signal.Signals, Callable[..., object] | int | None]] = [
+        (number, signal.signal(number, on_signal)) for number in (signal.SIGTERM, signal.SIGINT)
+    ]
+    try:
+        yield stop
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def _lives(host: str, port: int) -> bool:
+    connection = HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/livez")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

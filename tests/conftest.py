@@ -1,0 +1,61 @@
+"""What every test gets: no telemetry, no user's home, and a project of its own if it asks for one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recloop import telemetry
+
+ROOT = Path(__file__).resolve().parent.parent
+
+telemetry.silence()
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _home_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing a test does reaches the user's home; downloads are kept where they were."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        cache = os.environ.get("RECLOOP_CACHE", str(Path.home() / ".cache" / "recloop"))
+        patch.setenv("RECLOOP_CACHE", cache)
+        patch.setenv("HOME", str(home))
+        patch.setenv("PREFECT_HOME", str(home / "prefect"))
+        patch.setenv("BENTOML_HOME", str(home / "bentoml"))
+        for name in ("RECLOOP_ROOT", "RECLOOP_DATABASE_URL", "RECLOOP_MLFLOW_URL"):
+            patch.delenv(name, raising=False)
+        for role in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{role}_NAME", "recloop tests")
+            patch.setenv(f"GIT_{role}_EMAIL", "tests@localhost")
+        yield
+
+
+def clone_checkout(target: Path) -> Path:
+    """A git repository with this working tree's files, committed: what a user's clone holds."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "a clone"]):
+        subprocess.run(command, cwd=target, check=True, capture_output=True)
+    return target
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A fresh clone of the project, with its own `.dvc` folder and no data."""
+    return clone_checkout(tmp_path / "checkout")

@@ -1,0 +1,119 @@
+"""`dvc repro` on fresh clones: the same bytes, nothing to do twice, and a mend after every kind of break."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from recloop.files import sha256
+from tests.conftest import clone_checkout
+from tests.shop import change_params, use_shop
+
+pytestmark = pytest.mark.xdist_group("reproduction")
+
+
+def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the project, trained on the small shop with `dvc repro`."""
+    clone = clone_checkout(tmp_path_factory.mktemp("trained") / "clone")
+    use_shop(clone)
+    run(clone, "dvc", "repro")
+    return clone
+
+
+def test_two_clones_give_byte_identical_models_and_metrics(trained: Path, tmp_path: Path) -> None:
+    other = clone_checkout(tmp_path / "other")
+    use_shop(other)
+    run(other, "dvc", "repro", "--force")
+    for folder in ("data", "models", "reports/training", "reports/curves", "reports/evaluation", "reports/users"):
+        assert sha256(other / folder) == sha256(trained / folder), folder
+    assert (other / "dvc.lock").read_bytes() == (trained / "dvc.lock").read_bytes()
+
+
+def test_an_unchanged_tree_has_nothing_to_do(trained: Path) -> None:
+    before = (trained / "dvc.lock").read_bytes()
+    done = run(trained, "dvc", "repro")
+    assert "Data and pipelines are up to date" in done.stdout + done.stderr
+    assert (trained / "dvc.lock").read_bytes() == before
+
+
+def test_metrics_and_plots_say_something(trained: Path) -> None:
+    metrics = json.loads(run(trained, "dvc", "metrics", "show", "--json").stdout)
+    names = metrics[""]["data"] if "" in metrics else metrics["workspace"]["data"]
+    assert "reports/comparison.json" in names
+    assert 0 <= names["reports/evaluation/sasrec.json"]["data"]["ndcg_at_10"]["mean"] <= 1
+    run(trained, "dvc", "plots", "show", "-o", "plots")
+    page = (trained / "plots" / "index.html").read_text()
+    assert "validation NDCG@10" in page
+    assert "test NDCG@10" in page
+
+
+def test_pushed_data_is_pulled_into_a_fresh_clone(trained: Path, tmp_path: Path) -> None:
+    run(trained, "dvc", "remote", "modify", "--local", "storage", "url", str(tmp_path / "remote"))
+    run(trained, "dvc", "push")
+    fresh = clone_checkout(tmp_path / "fresh")
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copy2(trained / name, fresh / name)
+    shutil.copytree(trained / "shop", fresh / "shop")
+    run(fresh, "dvc", "remote", "modify", "--local", "storage", "url", str(tmp_path / "remote"))
+    run(fresh, "dvc", "pull")
+    assert sha256(fresh / "models") == sha256(trained / "models")
+    assert "up to date" in run(fresh, "dvc", "repro").stdout
+
+
+def test_a_killed_stage_leaves_nothing_broken(trained: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(trained, clone, symlinks=True)
+    change_params(clone, {"train.epochs": 200, "train.patience": 200})
+    process = subprocess.Popen(
+        ["dvc", "repro", "train@sasrec"], cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not _running_stage(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    import os
+
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    change_params(clone, {"train.epochs": 2, "train.patience": 4})
+    run(clone, "dvc", "repro")
+    assert sha256(clone / "models") == sha256(trained / "models")
+
+
+def test_an_experiment_changes_one_knob(trained: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(trained, clone, symlinks=True)
+    run(clone, "git", "add", "-A")
+    run(clone, "git", "commit", "-qm", "trained")
+    run(clone, "dvc", "exp", "run", "-S", "train.lr=0.01", "--name", "faster")
+    shown = json.loads(run(clone, "dvc", "exp", "show", "--json").stdout)
+    assert "faster" in json.dumps(shown)
+    assert sha256(clone / "models" / "sasrec") != sha256(trained / "models" / "sasrec")
+    assert sha256(clone / "models" / "popularity") == sha256(trained / "models" / "popularity")
+
+
+def _running_stage(group: int) -> bool:
+    """Whether `recloop train` runs in the process group."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        try:
+            import os
+
+            if os.getpgid(process.pid) == group and "train" in (process.info["cmdline"] or []):
+                return True
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+    return False

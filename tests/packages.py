@@ -1,0 +1,70 @@
+"""Small packages to serve, with scores that can be read off: a popularity model's score of an item is its count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from recloop.files import sha256, write_json
+from recloop.models.catalogue import build
+from recloop.models.popularity import Popularity
+
+COUNTS = {"a": 5.0, "b": 4.0, "c": 3.0, "d": 2.0, "e": 1.0}
+HISTORIES: dict[str, list[str]] = {"ann": ["a"], "bob": ["b", "c"]}
+
+
+def write_package(
+    folder: Path,
+    *,
+    counts: Mapping[str, float] = COUNTS,
+    histories: Mapping[str, Sequence[str]] = HISTORIES,
+    watermark: int = 0,
+    exclude_seen: bool = True,
+) -> Path:
+    """Write a package whose model recommends items by `counts`, highest first; popular is the same backwards."""
+    items = list(counts)
+    model = build("popularity", {}, catalogue_size=len(items), user_count=len(histories), max_history=10)
+    assert isinstance(model, Popularity)
+    model.counts.copy_(torch.tensor(list(counts.values())))
+    model.save(folder)
+    titles = [f"Item {item}" for item in items]
+    pq.write_table(pa.table({"item_id": items, "title": titles}), folder / "items.parquet")
+    codes = [[items.index(item) for item in history] for history in histories.values()]
+    users = pa.table(
+        {"user_id": pa.array(list(histories), pa.string()), "items": pa.array(codes, pa.list_(pa.int32()))}
+    )
+    pq.write_table(users, folder / "histories.parquet")
+    write_json(
+        folder / "package.json",
+        {
+            "format": 1,
+            "model": "popularity",
+            "max_history": 10,
+            "exclude_seen": exclude_seen,
+            "feedback_watermark": watermark,
+            "data_sha256": "d" * 64,
+            "model_sha256": sha256(folder / "model.safetensors"),
+            "newest": None,
+            "popular": list(reversed(range(len(items)))),
+            "metrics": {"ndcg_at_10": 0.5},
+        },
+    )
+    return folder
+
+
+def point_at(live: Path, version: int, *, previous: int | None = None) -> None:
+    """Make `version`, whose package is at `live/v<version>`, the one to serve."""
+    write_json(
+        live / "champion.json",
+        {
+            "version": version,
+            "folder": f"v{version}",
+            "since": "2026-01-01T00:00:00+00:00",
+            "previous": previous,
+            "reason": "it was better",
+        },
+    )

@@ -1,0 +1,51 @@
+"""The command line: quick help, no traceback, an exit code and a remedy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+
+def recloop(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "recloop.cli", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_help_does_not_pay_for_the_tools() -> None:
+    code = (
+        "import sys; from recloop.cli import app\n"
+        "heavy = {'torch','mlflow','prefect','dvc','great_expectations','evidently','bentoml','ibis','pandas','pyarrow','sqlalchemy'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_outside_a_project_one_is_told_so(tmp_path: Path) -> None:
+    done = recloop(tmp_path, "check")
+    assert done.returncode == 2
+    assert done.stderr.startswith("recloop: no params.yaml in ")
+    assert "→ change into a recloop checkout" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_names_a_misspelt_key(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("dropout:", "droput:", 1))
+    done = recloop(tmp_path, "check")
+    assert done.returncode == 2
+    assert "droput: unknown key; did you mean `dropout`?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_before_its_inputs_names_what_makes_them(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    for command in (["gate"], ["prepare"], ["train", "sasrec"], ["evaluate", "sasrec"], ["compare"], ["promote"]):
+        done = recloop(tmp_path, *command)
+        assert done.returncode != 0, command
+        assert "missing" in done.stderr, command
+        assert "→" in done.stderr, command
+        assert "Traceback" not in done.stderr, command

@@ -1,0 +1,91 @@
+"""params.yaml: the file of the project is valid, and every fault in it is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recloop.config import load_params
+from recloop.errors import ConfigError
+from tests.conftest import ROOT
+
+
+def faulty(tmp_path: Path, old: str, new: str) -> Path:
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_the_projects_own_params_are_valid_models_included() -> None:
+    assert load_params(ROOT / "params.yaml", complete=True).zoo
+
+
+def test_every_default_in_code_is_the_one_in_the_file() -> None:
+    """A section left out must mean the same as the file we ship."""
+    from recloop import config
+
+    params = load_params(ROOT / "params.yaml")
+    for section, cls in (("prepare", config.Prepare), ("split", config.Split), ("evaluate", config.Evaluate)):
+        assert getattr(params, section) == cls(), section
+    for section, cls in (("gate", config.Gate), ("promotion", config.Promotion), ("serving", config.Serving)):
+        assert getattr(params, section) == cls(), section
+    assert params.monitoring == config.Monitoring()
+    assert params.train == config.Train()
+    assert params.storage == config.Storage()
+    assert params.platform == config.Platform()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("patience:", "patiense:", r"train\.patiense: unknown key; did you mean `patience`\?"),
+        ("threads: 2", "threads: 0", r"train\.threads: .*greater than or equal to 1 \(got 0\)"),
+        ("lr: 0.001", "lr: fast", r"train\.lr: .*number.*\(got 'fast'\)"),
+        ("kind: temporal", "kind: random", r"split\.kind: .*'temporal' or 'leave_one_out'"),
+        ("kind: movielens-100k", "kind: movielens-100m", r"source: .*'movielens-100m'"),
+        ("zoo: [popularity, mf, sasrec]", "zoo: [popularity, sasrek]", r"zoo names 'sasrek', but models has no section"),
+        ("zoo: [popularity, mf, sasrec]", "zoo: []", r"zoo: "),
+        ("valid_share: 0.1", "valid_share: 0.95", r"split: valid_share \+ test_share must be below 1"),
+        ("k: [5, 10, 20]", "k: [5, 20]", r"evaluate: k must include 10"),
+    ],
+)
+def test_a_fault_is_named_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_params(faulty(tmp_path, old, new))
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    path = faulty(tmp_path, "patience:", "patiense:")
+    path.write_text(path.read_text().replace("seed: 42", "seed: x"))
+    with pytest.raises(ConfigError) as caught:
+        load_params(path)
+    assert "train.patiense: unknown key" in str(caught.value)
+    assert "train.seed: " in str(caught.value)
+
+
+def test_a_models_hyper_parameter_is_checked_too(tmp_path: Path) -> None:
+    path = faulty(tmp_path, "blocks: ", "bloks: ")
+    load_params(path)  # without torch, model sections are not looked into
+    with pytest.raises(ConfigError, match=r"bloks: unknown key; did you mean `blocks`\?"):
+        load_params(path, complete=True)
+
+
+def test_a_sequences_file_has_no_times_to_cut_at(tmp_path: Path) -> None:
+    path = faulty(tmp_path, "  kind: movielens-100k", "  kind: sequences\n  path: x.txt\n#")
+    path.write_text(path.read_text().replace("  until: null", "#", 1))
+    with pytest.raises(ConfigError, match=r"set split\.kind to leave_one_out"):
+        load_params(path)
+
+
+def test_a_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"params\.yaml is missing"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("train: [1, 2\nzoo: {")
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("- a list\n")
+    with pytest.raises(ConfigError, match="no mapping of sections"):
+        load_params(tmp_path / "params.yaml")

@@ -1,0 +1,195 @@
+"""The engine: what it recommends, to whom, and which packages it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from recloop.data.batches import RaggedTensor
+from recloop.errors import ModelError, RecloopError, ServingError
+from recloop.files import sha256
+from recloop.models.catalogue import build, load_model
+from recloop.serving.engine import Engine, Recommendations, best
+from tests.packages import write_package
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return write_package(tmp_path / "v1")
+
+
+@pytest.fixture
+def engine(package: Path) -> Engine:
+    return Engine.load(package)
+
+
+def ids(answer: Recommendations) -> list[str]:
+    return [item.item_id for item in answer.items]
+
+
+def test_a_known_user_gets_the_models_best_items_without_those_of_the_history(engine: Engine) -> None:
+    answer = engine.recommend("bob", k=2)
+    assert answer.strategy == "model"
+    assert [(item.item_id, item.title, item.score) for item in answer.items] == [
+        ("a", "Item a", 5.0),
+        ("d", "Item d", 2.0),
+    ]
+    assert answer.history_length == 2
+
+
+def test_an_unknown_user_without_history_gets_what_is_popular(engine: Engine) -> None:
+    for answer in (engine.recommend("nobody", k=3), engine.recommend(k=3), engine.recommend("ann", [], k=3)):
+        assert answer.strategy == "popular"
+        assert ids(answer) == ["e", "d", "c"]
+        assert [item.score for item in answer.items] == [1.0, 1 / 2, 1 / 3]
+
+
+def test_an_unknown_user_with_a_history_gets_the_model(engine: Engine) -> None:
+    answer = engine.recommend("nobody", ["e", "a"], k=2)
+    assert answer.strategy == "model"
+    assert ids(answer) == ["b", "c"]
+
+
+def test_unknown_items_are_passed_over_and_named_once(engine: Engine) -> None:
+    answer = engine.recommend("nobody", ["zz", "a", "yy", "zz"], k=1, exclude=["xx"])
+    assert ids(answer) == ["b"]
+    assert answer.unknown_items == ("zz", "yy", "xx")
+
+
+def test_a_history_of_unknown_items_alone_is_no_history(engine: Engine) -> None:
+    answer = engine.recommend("ann", ["zz"], k=1)
+    assert (answer.strategy, answer.unknown_items, answer.history_length) == ("popular", ("zz",), 0)
+
+
+def test_excluded_items_do_not_come_whichever_way_it_answers(engine: Engine) -> None:
+    assert ids(engine.recommend("ann", k=2, exclude=["b", "d"])) == ["c", "e"]
+    assert ids(engine.recommend(k=2, exclude=["e", "d"])) == ["c", "b"]
+
+
+def test_seen_items_come_again_where_that_is_asked_for(engine: Engine) -> None:
+    assert ids(engine.recommend("ann", k=2, exclude_seen=False)) == ["a", "b"]
+
+
+def test_the_package_says_whether_seen_items_come_again_by_default(tmp_path: Path) -> None:
+    engine = Engine.load(write_package(tmp_path / "v1", exclude_seen=False))
+    assert ids(engine.recommend("ann", k=1)) == ["a"]
+    assert ids(engine.recommend("ann", k=1, exclude_seen=True)) == ["b"]
+
+
+def test_a_catalogue_that_is_used_up_gives_fewer_items(engine: Engine) -> None:
+    assert ids(engine.recommend("bob", k=100)) == ["a", "d", "e"]
+    assert ids(engine.recommend("ann", ["a", "b", "c", "d", "e"], k=5)) == []
+
+
+def test_ties_go_to_the_lower_code_and_infinite_scores_never_win() -> None:
+    scores = np.array([1.0, 3.0, 2.0, 3.0, -np.inf, 2.0, np.nan])
+    assert best(scores, 3).tolist() == [1, 3, 2]
+    assert best(scores, 4).tolist() == [1, 3, 2, 5]
+    assert best(scores, 9).tolist() == [1, 3, 2, 5, 0]
+    assert best(np.zeros(5), 2).tolist() == [0, 1]
+    assert best(np.full(3, -np.inf), 2).tolist() == []
+
+
+def test_best_agrees_with_sorting_everything() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        scores = rng.integers(0, 8, 40).astype(np.float32)
+        everything = sorted(range(40), key=lambda i: (-scores[i], i))
+        assert best(scores, 12).tolist() == everything[:12]
+
+
+def test_a_sequence_model_answers_as_it_scores(tmp_path: Path) -> None:
+    folder = write_package(tmp_path / "v1")
+    torch.manual_seed(3)
+    model = build("sasrec", {"dim": 8, "blocks": 1}, catalogue_size=5, user_count=2, max_history=4)
+    model.eval().save(folder)
+    change(folder, model="sasrec", model_sha256=sha256(folder / "model.safetensors"))
+    with torch.no_grad():
+        scores = load_model(folder).score(RaggedTensor(torch.tensor([1, 2]), torch.tensor([0, 2])))[0]
+    scores[[1, 2]] = -torch.inf
+    expected = ["abcde"[code] for code in scores.argsort(descending=True)[:3]]
+    assert ids(Engine.load(folder).recommend("bob", k=3)) == expected
+
+
+def test_a_history_of_the_package_is_told_in_order(engine: Engine) -> None:
+    assert engine.history("bob") == ["b", "c"]
+    assert engine.history("nobody") == []
+
+
+def test_a_package_without_users_still_answers(tmp_path: Path) -> None:
+    engine = Engine.load(write_package(tmp_path / "v1", histories={}))
+    assert ids(engine.recommend("ann", ["a"], k=1)) == ["b"]
+
+
+def change(folder: Path, **fields: object) -> None:
+    path = folder / "package.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def other_weights(folder: Path) -> None:
+    """Sound weights of the right shape, but not those that were packed."""
+    write_package(folder.parent / "other", counts={"a": 9.0, "b": 4.0, "c": 3.0, "d": 2.0, "e": 1.0})
+    (folder.parent / "other" / "model.safetensors").replace(folder / "model.safetensors")
+
+
+def weights_that_are_not_numbers(folder: Path) -> None:
+    write_package(folder, counts=dict.fromkeys("abcde", float("nan")))
+
+
+def fewer_items(folder: Path) -> None:
+    pq.write_table(pq.read_table(folder / "items.parquet").slice(0, 4), folder / "items.parquet")
+    change(folder, popular=[0])
+
+
+def fewer_users(folder: Path) -> None:
+    pq.write_table(pq.read_table(folder / "histories.parquet").slice(0, 1), folder / "histories.parquet")
+
+
+def foreign_items(folder: Path) -> None:
+    lists = pa.array([[0], [7]], pa.list_(pa.int32()))
+    pq.write_table(pa.table({"user_id": ["ann", "bob"], "items": lists}), folder / "histories.parquet")
+
+
+DAMAGE = {
+    "no package.json": (lambda f: (f / "package.json").unlink(), "package.json is missing"),
+    "package.json cut short": (
+        lambda f: cut_in_half(f / "package.json"),
+        "package.json is not what it should be",
+    ),
+    "another format": (lambda f: change(f, format=2), "package.json is not what it should be: format"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "weights cut short": (lambda f: cut_in_half(f / "model.safetensors"), "truncated or damaged"),
+    "other weights": (other_weights, "its checksum differs"),
+    "weights that are not numbers": (weights_that_are_not_numbers, "scores are not numbers"),
+    "no model.json": (lambda f: (f / "model.json").unlink(), "model.json is missing"),
+    "items cut short": (lambda f: cut_in_half(f / "items.parquet"), "items.parquet is damaged"),
+    "no histories": (lambda f: (f / "histories.parquet").unlink(), "histories.parquet is missing"),
+    "items without ids": (
+        lambda f: pq.write_table(pa.table({"title": ["A"] * 5}), f / "items.parquet"),
+        "items.parquet has no column item_id",
+    ),
+    "fewer items than the model": (fewer_items, "the model is of 5 items and 2 users"),
+    "fewer users than the model": (fewer_users, "the model is of 5 items and 2 users"),
+    "items that do not exist": (foreign_items, "names items that items.parquet does not have"),
+    "nothing popular": (lambda f: change(f, popular=[]), "names no popular items"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_package_is_refused_by_what_is_wrong_and_how_to_mend_it(package: Path, damage: str) -> None:
+    harm, message = DAMAGE[damage]
+    harm(package)
+    with pytest.raises((ServingError, ModelError), match=message) as caught:
+        Engine.load(package)
+    assert isinstance(caught.value, RecloopError)
+    assert caught.value.remedy

@@ -1,0 +1,135 @@
+"""The store of events: nothing acknowledged is lost, nothing is counted twice."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+from recloop.errors import ServingError
+from recloop.serving.events import Event, EventStore, Seen, events
+from recloop.storage import connect
+
+
+def event(event_id: str, user_id: str = "ann", item_id: str = "a", value: float = 1.0) -> Event:
+    return Event(event_id, user_id, item_id, "click", value, timestamp=1_700_000_000_123_456)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'recloop.db'}"
+
+
+@pytest.fixture
+def store(url: str) -> EventStore:
+    return EventStore(connect(url))
+
+
+def test_stored_events_have_a_place_in_the_order_of_arrival(store: EventStore) -> None:
+    first = store.add([event("1", "ann", "a"), event("2", "bob", "b")])
+    second = store.add([event("3", "ann", "c")])
+    assert first.new == (Seen(1, "ann", "a"), Seen(2, "bob", "b"))
+    assert second.new == (Seen(3, "ann", "c"),)
+    assert list(store.after(0)) == [*first.new, *second.new]
+    assert list(store.after(2)) == [*second.new]
+
+
+def test_an_event_that_comes_again_is_named_and_not_counted_again(store: EventStore) -> None:
+    store.add([event("1")])
+    again = store.add([event("1"), event("2"), event("2"), event("3")])
+    assert [seen.seq for seen in again.new] == sorted(seen.seq for seen in again.new)
+    assert len(again.new) == 2
+    assert again.duplicates == ("1", "2")
+    assert store.count() == 3
+
+
+def test_what_came_first_under_an_id_stays(store: EventStore) -> None:
+    store.add([event("1", item_id="a")])
+    store.add([event("1", item_id="b")])
+    assert [seen.item_id for seen in store.after(0)] == ["a"]
+
+
+def test_a_stored_event_is_committed_for_other_processes_to_see(url: str, store: EventStore) -> None:
+    store.add([event("1", value=4.5)])
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as other:
+        rows = other.execute("SELECT event_id, event, value, timestamp, request_id FROM events").fetchall()
+    assert rows == [("1", "click", 4.5, 1_700_000_000_123_456, None)]
+
+
+def test_a_seq_is_never_used_twice(store: EventStore) -> None:
+    database = store._database
+    store.add([event("1"), event("2")])
+    with database.begin() as connection:
+        connection.execute(events.delete())
+    assert [seen.seq for seen in store.add([event("3")]).new] == [3]
+
+
+def test_a_batch_of_thousands_is_one_order_and_all_or_nothing(store: EventStore) -> None:
+    batch = [event(str(number), user_id=f"u{number % 7}") for number in range(3000)]
+    assert [seen.user_id for seen in store.add(batch).new] == [each.user_id for each in batch]
+    broken = [event("x"), Event("y", "ann", None, "click", 1.0, 0)]  # type: ignore[arg-type]
+    with pytest.raises(ServingError, match="NOT NULL constraint failed"):
+        store.add(broken)
+    assert store.count() == 3000
+
+
+def test_nothing_is_nothing(store: EventStore) -> None:
+    assert store.add([]).new == ()
+
+
+def test_writers_at_once_lose_nothing_and_see_each_others_duplicates(store: EventStore) -> None:
+    stored: list[int] = []
+
+    def write(lane: int) -> None:
+        for number in range(20):
+            stored.append(len(store.add([event(f"shared-{number}"), event(f"{lane}-{number}")]).new))
+
+    threads = [threading.Thread(target=write, args=(lane,)) for lane in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(stored) == store.count() == 20 + 4 * 20
+
+
+def test_a_database_that_does_not_answer_is_said_so_and_the_events_can_be_sent_again(tmp_path: Path) -> None:
+    database = connect(f"sqlite:///{tmp_path / 'recloop.db'}")
+    store = EventStore(database)
+    with database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE events RENAME TO away")
+    with pytest.raises(ServingError, match="the database of events does not answer: no such table") as caught:
+        store.add([event("1")])
+    assert "send them again" in (caught.value.remedy or "")
+    with pytest.raises(ServingError, match="does not answer"):
+        list(store.after(0))
+    with database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO events")
+    assert len(store.add([event("1")]).new) == 1
+
+
+def test_the_same_statement_passes_over_duplicates_on_postgresql() -> None:
+    dialect = postgresql.dialect()
+    statement = postgresql.insert(events).on_conflict_do_nothing(index_elements=[events.c.event_id])
+    sql = str(statement.returning(events.c.seq).compile(dialect=dialect))
+    assert "ON CONFLICT (event_id) DO NOTHING RETURNING events.seq" in sql
+    assert "seq BIGSERIAL" in str(CreateTable(events).compile(dialect=dialect))
+
+
+def test_a_database_that_cannot_pass_over_duplicates_is_refused() -> None:
+    class Mysql:
+        dialect = type("Dialect", (), {"name": "mysql"})
+
+    with pytest.raises(ServingError, match="events cannot be kept in mysql"):
+        EventStore(Mysql())  # type: ignore[arg-type]
+
+
+def test_every_event_has_the_time_it_came_in(store: EventStore) -> None:
+    store.add([event("1")])
+    with store._database.connect() as connection:
+        received = connection.execute(select(events.c.received_at)).scalar_one()
+    assert received > 1_760_000_000_000_000
