@@ -10,7 +10,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform test lint types check lock clean
+.PHONY: help setup demo train serve platform history test lint types check lock clean
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +33,18 @@ train: setup ## bring data and models up to date, and promote the winner
 	@$(BIN)/dvc repro
 	@$(BIN)/recloop promote
 
-serve: setup ## the endpoint, following the champion, until Ctrl-C
-	@$(BIN)/recloop serve
+# IN=folder works on another project than this one, such as the demo's: make platform IN=var/demo
+IN ?= .
+IN_PROJECT := RECLOOP_ROOT=$(abspath $(IN))
 
-platform: setup ## Prefect, MLflow, monitor, retrainer and endpoint together, until Ctrl-C
-	@$(BIN)/recloop platform
+serve: setup ## the endpoint, following the champion, until Ctrl-C (IN=var/demo: the demo's)
+	@$(IN_PROJECT) $(BIN)/recloop serve
+
+platform: setup ## Prefect, MLflow, monitor, retrainer and endpoint together, until Ctrl-C (IN=var/demo: the demo's)
+	@$(IN_PROJECT) $(BIN)/recloop platform
+
+history: setup ## who was champion, from when to when, and why (IN=var/demo: the demo's)
+	@$(IN_PROJECT) $(BIN)/recloop history
 
 test: setup ## all tests
 	@$(BIN)/pytest -n 2

@@ -23,7 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from recloop.errors import PlatformError
 
 OnTask = Callable[[str, str], None]
-"""Is told a task's name and its new state, for each that changes."""
+"""Is told a task's name and its state, from its start on, whenever that changes."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,11 @@ class Server:
         with SyncPrefectClient(self._api_url) as client:
             identity = _deployment(client, deployment)
             while time.monotonic() < deadline:
-                for run in client.read_flow_runs(
+                runs = client.read_flow_runs(
                     deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[identity])),
                     sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-                ):
+                )
+                for run in runs:
                     by_event = run.created_by is not None and run.created_by.type == "AUTOMATION"
                     if by_event and run.created is not None and run.created >= since:
                         return self._ended(client, run.id, deadline - time.monotonic(), on_task)
@@ -108,13 +109,12 @@ class Server:
     def _ended(self, client: SyncPrefectClient, run_id: UUID, seconds: float, on_task: OnTask) -> Run:
         deadline = time.monotonic() + seconds
         told: dict[str, str] = {}
+        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
         while True:
             run = client.read_flow_run(run_id)
-            for task in client.read_task_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-            ):
+            for task in client.read_task_runs(flow_run_filter=of_run):
                 state = task.state_name or ""
-                if told.get(task.name) != state:
+                if state != "Pending" and told.get(task.name) != state:
                     told[task.name] = state
                     on_task(task.name, state)
             if run.state is not None and run.state.is_final():

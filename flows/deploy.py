@@ -1,7 +1,7 @@
 """`python -m flows.deploy`: make a Prefect server hold what `prefect.yaml` says, no less and no more.
 
-`prefect deploy --all` does most of it. It needs the work pool to be there, it leaves deployments that are no longer in
-the file, and it calls a file that it cannot read a success: this sees to the rest.
+`prefect deploy --all` does most of it. It needs the work pool to be there, it leaves deployments that are no
+longer in the file, and it calls a file that it cannot read a success: this sees to the rest.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -21,9 +22,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.flows import load_flow_from_entrypoint
+from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.states import Crashed
 from ruamel.yaml import YAML
 
@@ -70,8 +71,8 @@ class Deployed:
 def deploy(project: Project) -> Deployed:
     """Deploy `prefect.yaml` to the project's own server, before any worker runs.
 
-    Nobody else's runs are on that server: what is under way was cut off and would hold its deployment's only slot
-    for ever; what was missed would all be made up for at once.
+    Nobody else's runs are on that server: what is under way was cut off, and would hold its deployment's only
+    slot for ever; what was missed would all be made up for at once.
 
     Raises:
         PlatformError: the file is wrong, or the server does not take it.
@@ -97,7 +98,7 @@ def declared_in(file: Path) -> tuple[Declared, ...]:
     found = []
     for number, entry in enumerate((content or {}).get("deployments") or []):
         try:
-            flow = load_flow_from_entrypoint(entry["entrypoint"])
+            flow: Flow[..., Any] = load_flow_from_entrypoint(entry["entrypoint"])
             found.append(Declared(f"{flow.name}/{entry['name']}", entry["work_pool"]["name"]))
         except (KeyError, TypeError, ImportError) as error:
             raise PlatformError(
@@ -165,7 +166,7 @@ def end_cut_off(client: SyncPrefectClient) -> tuple[str, ...]:
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)))
     )
     for run in runs:
-        crashed = Crashed(message="cut off: the platform was stopped while this ran")
+        crashed: State[Any] = Crashed(message="cut off: the platform was stopped while this ran")
         client.set_flow_run_state(run.id, crashed, force=True)
     return tuple(run.name for run in runs)
 
@@ -196,6 +197,6 @@ def _arguments(*arguments: str) -> Iterator[None]:
 if __name__ == "__main__":
     telemetry.silence()
     try:
-        print(deploy(Project.find()))
+        print("\n".join(f"recloop: {line}" for line in str(deploy(Project.find())).splitlines()))
     except RecloopError as error:
         sys.exit(f"recloop: {error}")

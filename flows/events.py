@@ -1,8 +1,8 @@
 """Prefect events that are known to have arrived.
 
 Prefect's own `emit_event` hands the event to a thread and swallows what goes wrong there. A drift that nobody
-hears of must not look like a success: ours is sent by a request of its own, and it is an error if the server does
-not take it.
+hears of must not look like a success: ours is sent by a request of its own, and it is an error if the server
+does not take it.
 """
 
 from __future__ import annotations

@@ -1,17 +1,21 @@
 """The training as a flow: one task a DVC stage, then promotion and what follows from it.
 
-Which stages there are, and what depends on what, is read from DVC's own graph. A stage with nothing to do ends
-as `Up to date`, one whose outputs DVC had in its cache as `Cached`. What stops a stage stops what depends on it
-and the flow, with the stage's own words; the last good data and the champion stay as they are.
+Which stages there are, and what depends on what, is read from DVC's own graph. A stage with nothing to do
+ends as `Up to date`, one whose outputs were in DVC's cache as `Cached`. What stops a stage stops what depends
+on it, and the flow, with the stage's own words; the last good data and the champion stay as they are.
+
+What a task needs is imported by the task: deploying a flow imports this module, and need not pay for it.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
@@ -19,23 +23,23 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.events import emit
 from recloop.errors import GateError, PromotionConflict, RecloopError, StageError
-from recloop.pipeline import repro, snapshot
-from recloop.pipeline.graph import StageNode, stage_graph
 from recloop.project import Project
-from recloop.registry import promotion
-from recloop.registry.promotion import PromotionReport
 from recloop.watchdog import end_descendants
+
+if TYPE_CHECKING:
+    from recloop.pipeline.graph import StageNode
+    from recloop.pipeline.repro import Outcome
+    from recloop.registry.promotion import PromotionReport
 
 STAGES_AT_ONCE = 2
 """A stage waits only for stages submitted before it, so even a single thread could not lock itself up."""
 
-OUTCOMES: dict[repro.Outcome, tuple[str, str]] = {
+OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "ran": ("Completed", "its command ran"),
     "restored": ("Cached", "DVC had the outputs of these inputs in its cache"),
     "unchanged": ("Up to date", "nothing that it reads or writes has changed"),
 }
 """What came of a stage → the name and message of the task's state, for the UI."""
-
 
 RUNNER: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE)
 
@@ -47,62 +51,75 @@ def training(reason: str = "a person asked") -> State[Any]:
     Args:
         reason: why; kept with the version and in the history of champions.
     """
-    project = Project.find()
+    from recloop.pipeline.graph import stage_graph
+
+    project, ended = Project.find(), threading.Event()
     try:
         project.params  # noqa: B018 (what is wrong in it stops here, before a stage is tried, and tried again)
         take_feedback(project)
-        outcomes = run_stages(project, stage_graph(project))
+        outcomes = run_stages(project, stage_graph(project), ended)
         report = promote(project, reason)
         warnings = follow_up(project, report)
     except GateError as error:
         return Failed(name="Stopped by the gate", message=str(error))
     except RecloopError as error:
         return Failed(message=str(error))
-    except BaseException:
-        end_descendants()  # cancelled, or shut down: DVC and the stage it runs must not go on without us
+    except BaseException:  # cancelled, or shut down: DVC and the stage it runs must not go on without us
+        ended.set()
+        end_descendants()
         raise
     return Completed(message="\n".join([counted(outcomes), str(report), *warnings]))
 
 
-def run_stages(project: Project, graph: tuple[StageNode, ...]) -> list[repro.Outcome]:
+def run_stages(project: Project, graph: tuple[StageNode, ...], ended: threading.Event) -> list[Outcome]:
     """Bring every stage up to date, each after those it depends on.
+
+    Args:
+        project: the checkout.
+        graph: its stages, each after those it depends on.
+        ended: is set when the run is to end: nothing is waited for or tried again then.
 
     Raises:
         RecloopError: of the first stage that failed, in the graph's order.
     """
-    futures: dict[str, PrefectFuture[repro.Outcome]] = {}
+    futures: dict[str, PrefectFuture[Outcome]] = {}
     for node in graph:
         upstream = [futures[name] for name in node.depends_on]
-        futures[node.name] = task_of(node.name).submit(project, node.name, wait_for=upstream)
+        futures[node.name] = task_of(node.name, ended).submit(project, node.name, ended, wait_for=upstream)
     for future in futures.values():
         future.wait()
     return [future.result() for future in futures.values()]
 
 
-def task_of(stage: str) -> Any:
+def task_of(stage: str, ended: threading.Event) -> Any:
     """The task that runs `stage`. Reading the source may meet the network's moods, and is tried again."""
-    retries: dict[str, Any] = (
-        {"retries": 2, "retry_delay_seconds": [5, 30], "retry_condition_fn": failed_with(StageError)}
-        if stage == "ingest"
-        else {}
+    named = run_stage.with_options(name=stage, task_run_name=stage)
+    if stage != "ingest":
+        return named
+    return named.with_options(
+        retries=2,
+        retry_delay_seconds=[5, 30],
+        retry_condition_fn=lambda _task, _run, state: failed_with(StageError, state) and not ended.is_set(),
     )
-    return run_stage.with_options(name=stage, task_run_name=stage, **retries)
 
 
-def failed_with(*kinds: type[RecloopError]) -> Any:
-    """A condition for retries: the task failed with one of these, not with anything else."""
-
-    def condition(_task: Any, _run: Any, state: State[Any]) -> bool:
-        return isinstance(state.result(raise_on_failure=False), kinds)
-
-    return condition
+def failed_with(kind: type[RecloopError], state: State[Any]) -> bool:
+    """Whether a task failed with this, and not with anything else."""
+    return isinstance(state.result(raise_on_failure=False), kind)
 
 
-@task(persist_result=False)
-def run_stage(project: Project, stage: str) -> State[repro.Outcome]:
+@task(cache_policy=NO_CACHE)
+def run_stage(project: Project, stage: str, ended: threading.Event) -> State[Outcome]:
     """Bring one DVC stage up to date; what it prints goes to the run's log."""
+    from recloop.pipeline.repro import reproduce
+
     logger = get_run_logger()
-    outcome = repro.reproduce(project, stage, on_line=lambda line: logger.log(level_of(line), line))
+
+    def pause(seconds: float) -> None:
+        if ended.wait(seconds):
+            raise StageError(f"stage {stage}: the run was ended while another process ran the same stage")
+
+    outcome = reproduce(project, stage, on_line=lambda line: logger.log(level_of(line), line), sleep=pause)
     name, message = OUTCOMES[outcome]
     return Completed(name=name, message=message, data=outcome)
 
@@ -114,22 +131,27 @@ def level_of(line: str) -> int:
     return logging.WARNING if line.startswith("WARNING") else logging.INFO
 
 
-@task(name="snapshot", task_run_name="snapshot", persist_result=False)
+@task(name="snapshot", task_run_name="snapshot", cache_policy=NO_CACHE)
 def take_feedback(project: Project) -> None:
     """Take the events of the endpoint into the data, versioned by DVC."""
-    get_run_logger().info("%s", snapshot.snapshot(project))
+    from recloop.pipeline.snapshot import snapshot
+
+    get_run_logger().info("%s", snapshot(project))
 
 
 @task(
     name="promote",
     task_run_name="promote",
-    persist_result=False,
+    cache_policy=NO_CACHE,
     retries=2,
     retry_delay_seconds=5,
-    retry_condition_fn=failed_with(PromotionConflict),  # compared again, with the new champion
+    # Compared again, with the new champion.
+    retry_condition_fn=lambda _task, _run, state: failed_with(PromotionConflict, state),
 )
 def promote(project: Project, reason: str) -> PromotionReport:
     """Register the best model of the comparison; make it champion and live if it beats the champion."""
+    from recloop.registry import promotion
+
     report = promotion.promote(project, None, reason=reason)
     get_run_logger().info("%s", report)
     return report
@@ -150,7 +172,7 @@ def follow_up(project: Project, report: PromotionReport) -> list[str]:
     return warnings
 
 
-@task(name="announce", task_run_name="announce", persist_result=False)
+@task(name="announce", task_run_name="announce", cache_policy=NO_CACHE)
 def announce(project: Project, report: PromotionReport) -> None:
     """Show the comparison in the UI, and emit `recloop.promoted` or `recloop.rejected`."""
     create_markdown_artifact(_page(project, report), key="comparison", description=str(report))
@@ -167,13 +189,15 @@ def announce(project: Project, report: PromotionReport) -> None:
     emit(event, model_name=project.params.promotion.model_name, payload=payload)
 
 
-@task(name="push", task_run_name="push", persist_result=False, retries=1, retry_delay_seconds=10)
+@task(name="push", task_run_name="push", cache_policy=NO_CACHE, retries=1, retry_delay_seconds=10)
 def push(project: Project) -> None:
     """Send what DVC has versioned to its remote."""
+    from recloop.pipeline import repro
+
     repro.push(project, on_line=get_run_logger().info)
 
 
-@task(name="package", task_run_name="package", persist_result=False)
+@task(name="package", task_run_name="package", cache_policy=NO_CACHE)
 def package(project: Project) -> None:
     """Build a Bento with the new champion inside."""
     from recloop.serving.package import build_bento
@@ -181,7 +205,7 @@ def package(project: Project) -> None:
     get_run_logger().info("%s", build_bento(project))
 
 
-def counted(outcomes: list[repro.Outcome]) -> str:
+def counted(outcomes: list[Outcome]) -> str:
     """`9 stages: 3 ran, 6 unchanged`."""
     numbers = {outcome: outcomes.count(outcome) for outcome in OUTCOMES}
     return f"{len(outcomes)} stages: " + ", ".join(f"{n} {outcome}" for outcome, n in numbers.items() if n)

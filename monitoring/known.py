@@ -31,13 +31,14 @@ class Known:
 
     def with_earlier(self, counts: Table) -> Known:
         """The same, after more events of old or new users: user_id, earlier."""
-        both = self.users.union(counts).group_by("user_id").aggregate(earlier=lambda t: t.earlier.sum())
-        return replace(self, users=both)
+        alike = {"user_id": "string", "earlier": "int64"}
+        both = self.users.cast(alike).union(counts.cast(alike))
+        return replace(self, users=both.group_by("user_id").aggregate(earlier=lambda t: t.earlier.sum()))
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names of categories and values. Both sides must use the same one, or names alone make them differ."""
+    """Names of categories and values: one for both sides, lest they differ in names alone."""
 
     categories: Table
     """item_id, category: each item's first one; rare ones are `other`"""

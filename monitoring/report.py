@@ -17,6 +17,7 @@ from recloop.errors import RecloopError
 from recloop.files import replace_folder, replacing
 
 PAGE = "report"
+TITLES = {PAGE: "The events", "lists": "The served lists"}
 
 
 def write_report(folder: Path, at: int, pages: Mapping[str, Any], heading: str, keep: int) -> Path:
@@ -25,7 +26,7 @@ def write_report(folder: Path, at: int, pages: Mapping[str, Any], heading: str, 
     Args:
         folder: `reports/drift`.
         at: µs since 1970: the report's name.
-        pages: name → Evidently snapshot; `report` is the first one.
+        pages: `report`, and `lists` where there is one → Evidently snapshot.
         heading: what stands above every page, as plain text.
         keep: at least 1.
 
@@ -58,7 +59,7 @@ def _with_heading(page: str, heading: str, others: list[str]) -> str:
             "Evidently wrote a page without a body",
             remedy="install the version of Evidently in requirements.lock",
         )
-    links = "".join(f'<p><a href="{other}.html">{html.escape(other)}</a></p>' for other in others)
+    links = "".join(f'<p><a href="{other}.html">{TITLES[other]}</a></p>' for other in others)
     first, *rest = heading.splitlines()
     top = (
         '<header style="font: 15px/1.5 sans-serif; max-width: 1220px; margin: 24px auto 0; padding: 0 24px">'

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -58,10 +59,11 @@ def compare_traffic(
         fewest = min(count_lists(connection, part, live) for part in (earlier, window))
         if fewest >= policy.min_events:
             pages["lists"] = _lists(connection, learnt.known, earlier, window, live, policy)
+            notes.append("Served lists are compared with what this version served before the window.")
         else:
             notes.append(
                 f"Served lists were not compared: one side has {fewest:,}, and monitoring.min_events is "
-                f"{policy.min_events:,}. They are compared with what this version served before the window."
+                f"{policy.min_events:,}. Their reference is what this version served before the window."
             )
     for page in pages.values():
         if page.left_out:
@@ -82,9 +84,8 @@ def _events(
     import ibis
 
     earlier = ibis.memtable(read_earlier(connection, window, live))
-    current = event_features(
-        ibis.memtable(read_events(connection, window)), learnt.known.with_earlier(earlier)
-    )
+    received = ibis.memtable(read_events(connection, window))
+    current = event_features(received, learnt.known.with_earlier(earlier), learnt.vocabulary)
     return compare(
         sampled(learnt.features, IN_TIME).to_pandas(),
         sampled(current, IN_TIME).to_pandas(),
@@ -110,8 +111,9 @@ def _lists(
 def _duckdb() -> Iterator[Backend]:
     import ibis
 
-    backend = ibis.duckdb.connect()
-    try:
-        yield backend
-    finally:
-        backend.disconnect()
+    with TemporaryDirectory(prefix="recloop-monitor-") as spill:
+        backend = ibis.duckdb.connect(temp_directory=spill)
+        try:
+            yield backend
+        finally:
+            backend.disconnect()

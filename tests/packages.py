@@ -1,4 +1,4 @@
-"""Small packages to serve, with scores that can be read off: a popularity model's score of an item is its count."""
+"""Small packages to serve, with scores that can be read off: popularity's score of an item is its count."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_package(
     watermark: int = 0,
     exclude_seen: bool = True,
 ) -> Path:
-    """Write a package whose model recommends items by `counts`, highest first; popular is the same backwards."""
+    """Write a package whose model ranks items by `counts`; what is popular is the same backwards."""
     items = list(counts)
     model = build("popularity", {}, catalogue_size=len(items), user_count=len(histories), max_history=10)
     assert isinstance(model, Popularity)

@@ -12,7 +12,7 @@ START = 1_700_000_000
 
 
 def write_shop(folder: Path, *, users: int = 80, items: int = 40, length: int = 12, seed: int = 1) -> Path:
-    """Write `log.csv` and `products.csv` into `folder`. User u starts somewhere and buys the next item each day."""
+    """Write two CSV files: users start somewhere and mostly buy the next item each day."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     rows = []
@@ -45,7 +45,10 @@ def use_shop(project: Path, **train: object) -> None:
                     "columns": {"user_id": "customer", "item_id": "product", "timestamp": "when"},
                     "constants": {"event": "purchase"},
                 },
-                "items": {"path": "shop/products.csv", "columns": {"item_id": "sku", "title": "name", "categories": "groups"}},
+                "items": {
+                    "path": "shop/products.csv",
+                    "columns": {"item_id": "sku", "title": "name", "categories": "groups"},
+                },
                 "timestamp_unit": "s",
             },
             "gate.events": {"purchase": [0.0, 1000.0]},
@@ -55,7 +58,7 @@ def use_shop(project: Path, **train: object) -> None:
             "models.sasrec.dim": 8,
             "models.sasrec.blocks": 1,
             "evaluate.bootstrap": 200,
-            "monitoring.min_events": 50,
+            "monitoring.min_events": 200,
             **{f"train.{key}": value for key, value in train.items()},
         },
     )

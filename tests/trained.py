@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,8 @@ from recloop.models.catalogue import build, load_model
 from recloop.models.popularity import Popularity
 from recloop.project import Project
 from recloop.registry.tracking import ensure_database
+
+ROOT = Path(__file__).resolve().parent.parent
 
 START = 1_700_000_000_000_000
 DAY = 86_400_000_000
@@ -51,10 +52,10 @@ def make_project(root: Path) -> Project:
     return project
 
 
-@cache
 def _empty_database() -> Path:
-    """MLflow's schema, made once a process: it takes seconds."""
-    path = Path(tempfile.mkdtemp(prefix="recloop-tests-")) / "mlflow.db"
+    """MLflow's schema, made once and kept: it takes seconds."""
+    path = ROOT / ".pytest_cache" / "recloop" / f"mlflow-{version('mlflow')}.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
     ensure_database(path)
     return path
 
@@ -66,7 +67,8 @@ def write_prepared(
     items: Sequence[str] = ITEMS,
     watermark: int = 0,
 ) -> Prepared:
-    """Prepared data: a user's events are a day apart, the last is of the test period, the one before of `valid`."""
+    """Prepared data: a user's events are a day apart, the last is of the test period, the one before of
+    `valid`."""
     folder.mkdir(parents=True, exist_ok=True)
     code = {item: number for number, item in enumerate(items)}
     lengths = [len(history) for history in users.values()]
@@ -132,13 +134,16 @@ def write_prepared(
 
 
 def write_model(project: Project, best: str, *, name: str = "popularity") -> None:
-    """A trained model with its reports: popularity that puts the item `best` first, and the rest in their order.
+    """A trained model with its reports: popularity that puts the item `best` first, and the rest in their
+    order.
 
-    Asked for what comes after a, b, c, where d is right, `best="d"` has d first: NDCG@10 is 1. With `best="o"` the
-    list is o, d, …: 1 / log2(3).
+    Asked for what comes after a, b, c, where d is right, `best="d"` has d first: NDCG@10 is 1. With
+    `best="o"` the list is o, d, …: 1 / log2(3).
     """
     prepared = Prepared.load(project.prepared)
-    model = build("popularity", {}, catalogue_size=prepared.item_count, user_count=prepared.user_count, max_history=100)
+    model = build(
+        "popularity", {}, catalogue_size=prepared.item_count, user_count=prepared.user_count, max_history=100
+    )
     assert isinstance(model, Popularity)
     scores = torch.arange(prepared.item_count, 0, -1, dtype=torch.float32)
     scores[prepared.item_ids.index(best)] = 100
@@ -152,6 +157,8 @@ def write_model(project: Project, best: str, *, name: str = "popularity") -> Non
     curve.parent.mkdir(parents=True, exist_ok=True)
     curve.write_text("epoch,loss,ndcg_at_10\n0,,0.5\n")
     params = project.params
-    judged = evaluate(load_model(project.model(name)), prepared, "test", params.evaluate, params.train.max_history)
+    judged = evaluate(
+        load_model(project.model(name)), prepared, "test", params.evaluate, params.train.max_history
+    )
     judged.save(project.reports, name)
     write_json(project.reports / "comparison.json", {"best": name})

@@ -129,7 +129,7 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "a person asked",
 ) -> None:
     """Make the previous champion live again."""
-    from recloop.registry.promotion import rollback
+    from recloop.registry.rollback import rollback
 
     print(rollback(Project.find(), reason=reason))
 

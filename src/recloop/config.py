@@ -231,11 +231,12 @@ class Evaluate(Section):
 class Promotion(Section):
     """When a challenger becomes champion: a paired bootstrap on the same users, and guardrails."""
 
-    model_name: str = "recloop"
-    """Name in the registry."""
+    model_name: str = Field(default="recloop", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name in the registry, and of MLflow's experiment."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     min_gain: float = 0.0
-    """The lower end of the interval of (challenger - champion) in NDCG@10 must exceed this."""
+    """The lower end of the interval of (challenger - champion) in NDCG@10 must exceed this. Below 0 it lets a
+    challenger through that is surely not worse than by so much, and brings newer data along."""
     min_users: Positive = 30
     max_coverage_loss: Share = 0.5
     """Share of the champion's catalogue coverage that the challenger may lose."""

@@ -1,7 +1,7 @@
 """Everything that runs beside the data: Prefect, its two workers, MLflow's UI and the endpoint, on loopback.
 
-`recloop platform` runs it until it is interrupted; the demo and the tests use `Platform` as a context. All state is
-in the project's `var/`, the logs in `var/log/`. How a process that dies is treated is in `processes.py`.
+`recloop platform` runs it until it is interrupted; the demo and the tests use `Platform` as a context. State
+is in the project's `var/`, logs are in `var/log/`. `processes.py` says what becomes of a process that dies.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Addresses:
             "endpoint": self.endpoint,
             "Prefect": self.prefect,
             "MLflow": self.mlflow or "not started",
-            "Data Docs": f"{self.data_docs}{'' if self.data_docs.exists() else ' (after the first training)'}",
-            "drift report": f"{self.drift_report}{'' if self.drift_report.exists() else ' (after the first verdict)'}",
+            "Data Docs": _path(self.data_docs, "after the first training"),
+            "drift report": _path(self.drift_report, "after the first verdict"),
         }
-        lines = [f"  {name:<13}{place}" for name, place in places.items()]
+        lines = [f"  {name:<14}{place}" for name, place in places.items()]
         return "\n".join([*lines, f"  for `prefect`: export PREFECT_API_URL={self.prefect_api}"])
 
 
@@ -80,12 +80,16 @@ class Platform:
     Args:
         project: whose.
         mlflow: whether to start MLflow's UI, which nothing else needs.
+        schedules: whether the schedules in `prefect.yaml` start runs.
         say: tells a person what happens.
     """
 
-    def __init__(self, project: Project, *, mlflow: bool = True, say: Say = print) -> None:
+    def __init__(
+        self, project: Project, *, mlflow: bool = True, schedules: bool = True, say: Say = print
+    ) -> None:
         self._project = project
         self._with_mlflow = mlflow
+        self._schedules = schedules
         self._say = say
         self._exit = ExitStack()
 
@@ -121,7 +125,7 @@ class Platform:
             prefect_api=f"{prefect}/api",
             mlflow=f"http://{HOST}:{self._mlflow_port}" if self._with_mlflow else None,
             data_docs=self._project.reports / "data-docs" / "index.html",
-            drift_report=self._project.reports / "drift",
+            drift_report=self._project.reports / "drift" / "latest.html",
         )
 
     def _choose_ports(self) -> None:
@@ -144,6 +148,7 @@ class Platform:
             "PREFECT_HOME": str(self._project.var / "prefect"),
             "PREFECT_API_URL": self.addresses.prefect_api,
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": str(self._schedules),
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
             # On disk: kept in memory, a server that was started again would never give a run's slot back.
@@ -155,17 +160,18 @@ class Platform:
     def _start(self, programs: Programs) -> None:
         """All at once, but deployments after the server, and workers after the deployments."""
         begun = time.monotonic()
-        names = ["prefect", "endpoint"]
-        programs.start(self._prefect())
-        programs.start(self._endpoint())
-        if self._with_mlflow:
-            programs.start(self._mlflow())
-            names.append("mlflow")
+        servers = [self._prefect(), self._endpoint(), *([self._mlflow()] if self._with_mlflow else [])]
+        for server in servers:
+            programs.start(server)
         programs.wait("prefect", seconds=START_SECONDS)
-        programs.run("deploy", (sys.executable, "-m", "flows.deploy"))
+        programs.start(Program("deploy", (sys.executable, "-m", "flows.deploy"), answers=None))
+        programs.wait("deploy", seconds=START_SECONDS)
+        for line in programs.said("deploy"):
+            if line.startswith("recloop: "):
+                self._say(line.removeprefix("recloop: "))
         for worker, queue in WORKERS.items():
             programs.start(self._worker(worker, queue))
-        programs.wait(*names[1:], *WORKERS, seconds=START_SECONDS)
+        programs.wait(*(server.name for server in servers), *WORKERS, seconds=START_SECONDS)
         programs.watch()
         self._say(f"all ready  after {time.monotonic() - begun:4.1f} s")
 
@@ -248,6 +254,10 @@ class _Lock:
 
     def __exit__(self, *_error: object) -> None:
         os.close(self.descriptor)
+
+
+def _path(path: Path, otherwise: str) -> str:
+    return str(path) if path.exists() else f"{path} ({otherwise})"
 
 
 def _interrupt(_sign: int, _frame: Any) -> None:

@@ -1,8 +1,8 @@
 """Programs that run together: started at once, watched, started again when they die, and stopped together.
 
-A program that dies before all are ready stops the start: something is wrong that a person must mend. One that dies
-later is started again, after a pause that doubles while it keeps dying, and the others are left alone: the endpoint
-goes on answering while the Prefect server is down. Each death is told, with the end of the program's log.
+A program that dies before all are ready stops the start: something is wrong that a person must mend. One that
+dies later is started again, after a pause that doubles while it keeps dying. The others are left alone: the
+endpoint goes on answering while the Prefect server is down. Each death is told, with the end of the log.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from recloop.errors import PlatformError
 from recloop.watchdog import MARK, end_marked
@@ -27,19 +26,20 @@ Say = Callable[[str], None]
 
 POLL_SECONDS = 0.2
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds before a program that died is started again."""
+"""Seconds before a program that died is started again: the first time, and when it keeps dying."""
 SETTLED_SECONDS = 120.0
 """A program that lived this long is not one that keeps dying."""
+STOP_SECONDS = 35.0
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program that runs until it is stopped."""
+    """A program that runs until it is stopped; or one that ends by itself, and is ready then."""
 
     name: str
     command: tuple[str, ...]
-    answers: Callable[[], bool]
-    """Whether it is ready for work. Asked again and again; must not raise or take long."""
+    answers: Callable[[], bool] | None
+    """Whether it is ready for work: asked often, must not raise or take long. None: it ends by itself."""
 
 
 @dataclass
@@ -49,98 +49,90 @@ class _Running:
     program: Program
     process: subprocess.Popen[bytes]
     started: float
-    pause: float = FIRST_PAUSE
+    pause: float
+    ready: bool = False
     again_at: float | None = None
-    """When it is started again, if it has died."""
+    """When it is to be started again, if it has died."""
 
 
-@dataclass
 class Programs:
     """Runs programs in a folder. A context: leaving it stops them all, the last one started first.
 
     Args:
         folder: their working directory.
-        logs: the folder of their logs, `<name>.log`, written anew each time.
+        logs: the folder of their logs, `<name>.log`, written anew by each `start`.
         environment: what they get beside our own environment.
         say: tells a person what happens.
-        keep_open: file descriptors that stay open until the last of them is gone, e.g. of a lock.
+        keep_open: file descriptors that stay open until the last program is gone, e.g. of a lock.
+        first_pause: seconds before a program that died is started again for the first time.
+        stop_seconds: how long a program has to stop (the endpoint: to answer what it has begun).
     """
 
-    folder: Path
-    logs: Path
-    environment: Mapping[str, str]
-    say: Say = print
-    keep_open: tuple[int, ...] = ()
-    grace: float = 10.0
-    """Seconds a program has to stop when it is asked to."""
-    _mark: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
-    _running: dict[str, _Running] = field(default_factory=dict, init=False)
-    _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
-    _stopping: threading.Event = field(default_factory=threading.Event, init=False)
-    _watch: threading.Thread | None = field(default=None, init=False)
+    def __init__(
+        self,
+        folder: Path,
+        logs: Path,
+        environment: Mapping[str, str],
+        *,
+        say: Say = print,
+        keep_open: tuple[int, ...] = (),
+        first_pause: float = FIRST_PAUSE,
+        stop_seconds: float = STOP_SECONDS,
+    ) -> None:
+        self._folder = folder
+        self._logs = logs
+        self._environment = environment
+        self._say = say
+        self._keep_open = keep_open
+        self._first_pause = first_pause
+        self._stop_seconds = stop_seconds
+        self._mark = uuid.uuid4().hex
+        self._running: dict[str, _Running] = {}
+        self._stopping = threading.Event()
+        self._watch: threading.Thread | None = None
 
     def __enter__(self) -> Programs:
-        self.logs.mkdir(parents=True, exist_ok=True)
+        _heed_interrupts()
+        self._logs.mkdir(parents=True, exist_ok=True)
         self._watchdog = subprocess.Popen(
             [sys.executable, "-m", "recloop.watchdog", self._mark],
             stdin=subprocess.PIPE,
             start_new_session=True,
-            pass_fds=self.keep_open,
+            pass_fds=self._keep_open,
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     def start(self, program: Program) -> None:
         """Start a program; it need not be ready when this returns."""
-        (self.logs / f"{program.name}.log").unlink(missing_ok=True)
-        with self._lock:
-            self._running[program.name] = _Running(program, self._launch(program), time.monotonic())
+        self._log(program.name).unlink(missing_ok=True)
+        self._running[program.name] = _Running(
+            program, self._launch(program), time.monotonic(), self._first_pause
+        )
 
     def wait(self, *names: str, seconds: float) -> None:
-        """Wait until programs are ready, and tell when each is.
+        """Wait until these programs are ready; tell when each is, and each other one.
 
         Raises:
-            PlatformError: one died, or is not ready in time.
+            PlatformError: a program died or failed, or is not ready in time.
         """
         begun = time.monotonic()
-        waiting = list(names)
-        while waiting:
-            for name in list(waiting):
-                running = self._running[name]
-                if running.process.poll() is not None:
-                    raise self._failure(running, f"{name} ended {_how(running.process)} before it was ready")
-                if running.program.answers():
-                    waiting.remove(name)
-                    self.say(f"{name:<10} ready after {time.monotonic() - running.started:4.1f} s")
-            if waiting and time.monotonic() - begun > seconds:
-                raise self._failure(
-                    self._running[waiting[0]], f"{waiting[0]} was not ready in {seconds:.0f} s"
-                )
-            if waiting:
-                time.sleep(POLL_SECONDS)
+        while True:
+            for running in self._running.values():
+                if not running.ready:
+                    self._look(running)
+            waiting = [name for name in names if not self._running[name].ready]
+            if not waiting:
+                return
+            if time.monotonic() - begun > seconds:
+                raise self._failure(waiting[0], f"{waiting[0]} was not ready after {seconds:.0f} s")
+            time.sleep(POLL_SECONDS)
 
-    def run(self, name: str, command: tuple[str, ...]) -> None:
-        """Run a program to its end, with its log beside the others'.
-
-        Raises:
-            PlatformError: it failed.
-        """
-        begun = time.monotonic()
-        log = self.logs / f"{name}.log"
-        with log.open("wb") as file:
-            done = subprocess.run(
-                command, cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL, stdout=file,
-                stderr=subprocess.STDOUT, check=False,
-            )  # fmt: skip
-        if done.returncode != 0:
-            raise PlatformError(
-                f"{name} failed; {log} ends:\n{_tail(log)}", remedy=f"mend it; all is in {log}"
-            )
-        self.say(f"{name:<10} done after {time.monotonic() - begun:5.1f} s")
+    def said(self, name: str) -> list[str]:
+        """The lines in a program's log."""
+        return self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()
 
     def watch(self) -> None:
         """From now on, start again what dies."""
@@ -152,73 +144,94 @@ class Programs:
         self._stopping.set()
         if self._watch is not None:
             self._watch.join()
-        for running in reversed(self._running.values()):
-            _stop(running.process, self.grace)
+        for name, running in reversed(self._running.items()):
+            _ask_to_end(running.process, self._stop_seconds)
+            end_marked(self._mark_of(name))
         self._running.clear()
-        end_marked(self._mark)
         assert self._watchdog.stdin is not None  # noqa: S101 (for the type checker)
         self._watchdog.stdin.close()
         self._watchdog.wait()
 
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, **self.environment, MARK: self._mark, "PYTHONUNBUFFERED": "1"}
+    def _look(self, running: _Running) -> None:
+        """See whether a program is ready by now."""
+        name, code = running.program.name, running.process.poll()
+        ends = running.program.answers is None
+        if code is not None and not (ends and code == 0):
+            raise self._failure(name, f"{name} ended {_how(code)}{'' if ends else ' before it was ready'}")
+        running.ready = code == 0 if running.program.answers is None else running.program.answers()
+        if running.ready:
+            self._say(f"{name:<10} ready after {time.monotonic() - running.started:5.1f} s")
+
+    def _keep_alive(self) -> None:
+        lasting = [running for running in self._running.values() if running.program.answers is not None]
+        while not self._stopping.wait(POLL_SECONDS):
+            now = time.monotonic()
+            for running in lasting:
+                if running.again_at is None and running.process.poll() is not None:
+                    self._mourn(running, now)
+                elif running.again_at is not None and now >= running.again_at:
+                    running.process, running.started = self._launch(running.program), now
+                    running.again_at = None
+
+    def _mourn(self, running: _Running, now: float) -> None:
+        """Tell that a program died, end what it has left behind, and settle when it is started again."""
+        name = running.program.name
+        if now - running.started > SETTLED_SECONDS:
+            running.pause = self._first_pause
+        self._say(
+            f"{name} ended {_how(running.process.returncode)}; it is started again in {running.pause:.0f} s. "
+            f"{self._log(name)} ends:\n{_tail(self._log(name))}"
+        )
+        end_marked(self._mark_of(name))  # it would keep the port
+        running.again_at = now + running.pause
+        running.pause = min(2 * running.pause, LONGEST_PAUSE)
 
     def _launch(self, program: Program) -> subprocess.Popen[bytes]:
-        with (self.logs / f"{program.name}.log").open("ab") as log:
+        with self._log(program.name).open("ab") as log:
             return subprocess.Popen(
                 program.command,
-                cwd=self.folder,
-                env=self._environment(),
+                cwd=self._folder,
+                env=self._environment_of(program.name),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us: we stop them in order
             )
 
-    def _keep_alive(self) -> None:
-        while not self._stopping.wait(POLL_SECONDS):
-            now = time.monotonic()
-            for running in self._running.values():
-                if running.again_at is not None:
-                    if now >= running.again_at:
-                        running.process, running.started, running.again_at = (
-                            self._launch(running.program),
-                            now,
-                            None,
-                        )
-                elif running.process.poll() is not None:
-                    self._mourn(running, now)
+    def _environment_of(self, name: str) -> dict[str, str]:
+        return {**os.environ, **self._environment, MARK: self._mark_of(name), "PYTHONUNBUFFERED": "1"}
 
-    def _mourn(self, running: _Running, now: float) -> None:
-        """Tell that a program died, and when it is started again."""
-        if now - running.started > SETTLED_SECONDS:
-            running.pause = FIRST_PAUSE
-        name = running.program.name
-        self.say(
-            f"{name} ended {_how(running.process)}; it is started again in {running.pause:.0f} s. "
-            f"{self.logs / name}.log ends:\n{_tail(self.logs / f'{name}.log')}"
-        )
-        running.again_at = now + running.pause
-        running.pause = min(2 * running.pause, LONGEST_PAUSE)
+    def _mark_of(self, name: str) -> str:
+        return f"{self._mark}/{name}/"
 
-    def _failure(self, running: _Running, what: str) -> PlatformError:
-        log = self.logs / f"{running.program.name}.log"
-        return PlatformError(f"{what}; {log} ends:\n{_tail(log)}", remedy=f"mend it; all is in {log}")
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _failure(self, name: str, what: str) -> PlatformError:
+        log = self._log(name)
+        return PlatformError(f"{what}; {log} ends:\n{_tail(log)}", remedy="mend it, and start again")
 
 
-def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
-    """Ask a program and its process group to end; make it, if it does not."""
-    for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-            return
+def _heed_interrupts() -> None:
+    """Take SIGINT again where it is ignored, as in a script's background job.
+
+    Our children would ignore it too, and Prefect's workers send it to themselves in order to stop.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _how(process: subprocess.Popen[bytes]) -> str:
-    code = process.returncode
-    return f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with exit code {code}"
+def _ask_to_end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Ask a program and what is in its process group to end, and give it time."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
+def _how(code: int) -> str:
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
 def _tail(log: Path, lines: int = 8) -> str:

@@ -1,9 +1,9 @@
 """Nothing that we start outlives us, not even when we are killed: `python -m recloop.watchdog MARK`.
 
-Whatever a supervisor starts carries a mark in its environment, and so does all that this starts in turn, whichever
-process group or session it moves to (BentoML's workers and DVC's stages do). The watchdog reads its standard input,
-a pipe that the supervisor holds open. When that ends, the supervisor has ended, one way or the other, and the
-watchdog ends whatever still carries the mark.
+What a supervisor starts carries a mark in its environment, and so does all that this starts in turn, in
+whichever process group or session (BentoML's workers and DVC's stages have their own). The watchdog reads its
+standard input, a pipe that the supervisor holds open. When that ends, the supervisor has ended, in whatever
+way, and the watchdog ends whatever still carries the mark.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ import psutil  # type: ignore[import-untyped]
 
 MARK = "RECLOOP_MARK"
 """The environment variable that holds the mark."""
+SECONDS = 8.0
+"""How long a process has to end when it is asked to."""
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The processes of this user that carry `mark`, without this one."""
+    """The processes of this user whose mark is, or begins with, `mark`; without this one."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+            if process.pid != os.getpid() and process.environ().get(MARK, "").startswith(mark):
                 found.append(process)
     return found
 
 
-def end(processes: Iterable[psutil.Process], seconds: float) -> None:
+def end(processes: Iterable[psutil.Process], seconds: float = SECONDS) -> None:
     """Ask processes to end, and after `seconds` end those that have not."""
     asked = list(processes)
     for process in asked:
@@ -42,14 +44,14 @@ def end(processes: Iterable[psutil.Process], seconds: float) -> None:
     psutil.wait_procs(left, timeout=seconds)
 
 
-def end_marked(mark: str, seconds: float = 8.0) -> None:
+def end_marked(mark: str, seconds: float = SECONDS) -> None:
     """End all that carries `mark`, and what those start while they end."""
     for _ in range(3):
         if left := marked(mark):
             end(left, seconds)
 
 
-def end_descendants(seconds: float = 8.0) -> None:
+def end_descendants(seconds: float = SECONDS) -> None:
     """End all that this process has started, and what those have started."""
     end(psutil.Process().children(recursive=True), seconds)
 

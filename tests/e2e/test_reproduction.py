@@ -37,7 +37,14 @@ def test_two_clones_give_byte_identical_models_and_metrics(trained: Path, tmp_pa
     other = clone_checkout(tmp_path / "other")
     use_shop(other)
     run(other, "dvc", "repro", "--force")
-    for folder in ("data", "models", "reports/training", "reports/curves", "reports/evaluation", "reports/users"):
+    for folder in (
+        "data",
+        "models",
+        "reports/training",
+        "reports/curves",
+        "reports/evaluation",
+        "reports/users",
+    ):
         assert sha256(other / folder) == sha256(trained / folder), folder
     assert (other / "dvc.lock").read_bytes() == (trained / "dvc.lock").read_bytes()
 
@@ -78,7 +85,11 @@ def test_a_killed_stage_leaves_nothing_broken(trained: Path, tmp_path: Path) -> 
     shutil.copytree(trained, clone, symlinks=True)
     change_params(clone, {"train.epochs": 200, "train.patience": 200})
     process = subprocess.Popen(
-        ["dvc", "repro", "train@sasrec"], cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        ["dvc", "repro", "train@sasrec"],
+        cwd=clone,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 60
     while not _running_stage(process.pid) and time.monotonic() < deadline:

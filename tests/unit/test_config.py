@@ -46,7 +46,11 @@ def test_every_default_in_code_is_the_one_in_the_file() -> None:
         ("lr: 0.001", "lr: fast", r"train\.lr: .*number.*\(got 'fast'\)"),
         ("kind: temporal", "kind: random", r"split\.kind: .*'temporal' or 'leave_one_out'"),
         ("kind: movielens-100k", "kind: movielens-100m", r"source: .*'movielens-100m'"),
-        ("zoo: [popularity, mf, sasrec]", "zoo: [popularity, sasrek]", r"zoo names 'sasrek', but models has no section"),
+        (
+            "zoo: [popularity, mf, sasrec]",
+            "zoo: [popularity, sasrek]",
+            r"zoo names 'sasrek', but models has no section",
+        ),
         ("zoo: [popularity, mf, sasrec]", "zoo: []", r"zoo: "),
         ("valid_share: 0.1", "valid_share: 0.95", r"split: valid_share \+ test_share must be below 1"),
         ("k: [5, 10, 20]", "k: [5, 20]", r"evaluate: k must include 10"),

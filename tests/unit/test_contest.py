@@ -31,7 +31,9 @@ def package(project: Project, best: str, target: Path) -> Package:
     return build_package(project, "popularity", target)
 
 
-def test_both_are_put_to_the_same_cases_and_the_gain_is_their_difference(project: Project, tmp_path: Path) -> None:
+def test_both_are_put_to_the_same_cases_and_the_gain_is_their_difference(
+    project: Project, tmp_path: Path
+) -> None:
     champion = package(project, "o", tmp_path / "champion")
     challenger = package(project, "d", tmp_path / "challenger")
 
@@ -65,7 +67,7 @@ def test_an_older_champion_is_asked_in_its_own_codes(project: Project, tmp_path:
 
 def test_a_target_that_the_champion_does_not_know_is_a_miss(project: Project, tmp_path: Path) -> None:
     # Fewer than ten items: even the last place would be among the ten.
-    write_package(tmp_path / "old", counts={"a": 1.0, "b": 2.0, "z": 3.0})
+    write_package(tmp_path / "old", counts={"a": 1.0, "b": 2.0, "z": 3.0}, histories={"ann": ["a"]})
 
     answered = answers(Package.load(tmp_path / "old"), Prepared.load(project.prepared), exclude_seen=False)
 

@@ -18,9 +18,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 256 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() != 0 or subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
-    ).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("mounting a small disk needs root")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
@@ -39,9 +42,10 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_old_file_and_says_so(small_disk: Path) -> None:
     path = small_disk / "file"
     path.write_text("old")
-    with pytest.raises(RecloopError, match="the disk is full; the file was left as it was\n  → free some space"):
-        with replacing(path) as part:
-            part.write_bytes(b"x" * 1_000_000)
+    with pytest.raises(
+        RecloopError, match="the disk is full; the file was left as it was\n  → free some space"
+    ), replacing(path) as part:
+        part.write_bytes(b"x" * 1_000_000)
     assert path.read_text() == "old"
     assert list(small_disk.iterdir()) == [path]
 

@@ -1,4 +1,4 @@
-"""The history of champions: what a rollback can return to, what was done outside, and one change at a time."""
+"""The history of champions: what a rollback returns to, what was done outside, one change at a time."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ def test_the_turn_of_a_killed_process_is_free_at_once(tmp_path: Path, engine: En
         "    time.sleep(60)\n"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", script, f"sqlite:///{tmp_path / 'recloop.db'}"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, f"sqlite:///{tmp_path / 'recloop.db'}"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert holder.stdout is not None

@@ -1,98 +1,136 @@
-"""The package: all that serving needs, the same bytes every time."""
+"""The Bento: it holds the champion and nothing else, and serves where there is no checkout and no network."""
 
 from __future__ import annotations
 
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from recloop.data.prepared import Prepared
-from recloop.errors import StageError
-from recloop.files import sha256
+from recloop.errors import ModelError, ServingError
 from recloop.project import Project
-from recloop.registry.package import PACKAGE_FILES, build_package, package_sha256, popular_items
-from tests.trained import ITEMS, make_project, write_model, write_prepared
+from recloop.serving.orphans import kill_family
+from recloop.serving.package import build_bento
+from recloop.serving.pointer import pack_only
+from recloop.serving.process import free_port
+from tests.conftest import ROOT
+from tests.endpoint import Client, answers, make_project, until
+from tests.packages import point_at
+
+NO_NETWORK = """
+import socket
+connect = socket.socket.connect
+def on_loopback_only(self, address):
+    if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"no network: {address}")
+    return connect(self, address)
+socket.socket.connect = on_loopback_only
+"""
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    project = make_project(tmp_path / "project")
-    write_model(project, "d")
-    return project
+    """A checkout with two versions, the second live."""
+    root = make_project(tmp_path / "project")
+    shutil.copytree(
+        ROOT / "src" / "recloop", root / "src" / "recloop", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in ("bentofile.yaml", "requirements-serving.lock"):
+        shutil.copy(ROOT / name, root / name)
+    pack_only(root / "var/live", "v1")  # as when version 1 went live
+    point_at(root / "var/live", 2, previous=1)
+    return Project(root)
 
 
-def test_a_package_holds_the_catalogue_everybodys_history_and_where_it_came_from(
-    project: Project, tmp_path: Path
+def bare_python(folder: Path) -> Path:
+    """A Python with all that is installed here but recloop, and without a network."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    (packages / "here.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    (packages / "no_network.py").write_text(NO_NETWORK)
+    (packages / "no_network.pth").write_text("import no_network\n")
+    return folder / "bin" / "python"
+
+
+def test_a_bento_serves_the_champion_where_there_is_no_checkout_and_no_network(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parcel = build_package(project, "popularity", tmp_path / "package").parcel
+    monkeypatch.delenv("BENTOML_HOME")
+    built = build_bento(project)
+    assert built.version == 2
+    assert re.fullmatch(
+        r"built recloop:\w+ with version 2 inside\nserve it from any folder: bentoml serve /.*", str(built)
+    )
+    assert project.var / "bentoml" in built.folder.parents
+    inside = {
+        file.relative_to(built.folder / "src").as_posix() for file in (built.folder / "src").rglob("*.*")
+    }
+    assert {name for name in inside if not name.startswith("recloop/")} == {
+        "bentofile.yaml",
+        "params.yaml",
+        "var/live/champion.json",
+        *(f"var/live/v2/{name}" for name in ("histories.parquet", "items.parquet", "model.json")),
+        *(f"var/live/v2/{name}" for name in ("model.safetensors", "package.json")),
+    }
 
-    assert parcel.item_ids == list(ITEMS)
-    assert parcel.titles[0] == "Item a"
-    assert len(parcel.user_ids) == 40
-    assert parcel.histories[0].tolist() == [0, 1, 2, 3]  # a, b, c, d: all periods
-    assert parcel.info.model == "popularity"
-    assert parcel.info.data_sha256 == sha256(project.prepared)
-    assert parcel.info.newest == "2023-11-17T22:13:20.000000+00:00"
-    assert parcel.info.metrics["ndcg_at_10"] == pytest.approx(1.0)
-    assert "users" not in parcel.info.metrics
-
-
-def test_the_same_inputs_give_the_same_bytes_and_nothing_but_the_package_counts(
-    project: Project, tmp_path: Path
-) -> None:
-    one = build_package(project, "popularity", tmp_path / "one")
-    two = build_package(project, "popularity", tmp_path / "two")
-    assert sorted(path.name for path in one.folder.iterdir()) == sorted(PACKAGE_FILES)
-    assert all((one.folder / name).read_bytes() == (two.folder / name).read_bytes() for name in PACKAGE_FILES)
-
-    (two.folder / "MLmodel").write_text("beside it")
-    assert package_sha256(one.folder) == package_sha256(two.folder)
-    (two.folder / "items.parquet").write_bytes(b"other")
-    assert package_sha256(one.folder) != package_sha256(two.folder)
-
-
-def test_histories_are_cut_to_what_the_model_looks_at(project: Project, tmp_path: Path) -> None:
-    params = project.root / "params.yaml"
-    params.write_text(params.read_text() + "train: {max_history: 2}\n")
-
-    parcel = build_package(Project(project.root), "popularity", tmp_path / "package").parcel
-
-    assert parcel.info.max_history == 2
-    assert parcel.histories[0].tolist() == [2, 3]
-
-
-def test_what_is_popular_is_what_was_taken_in_the_last_thirty_days(tmp_path: Path) -> None:
-    # Events are a day apart: b's fall 30 and more days before the last one, c's and a's within.
-    users = {"u": ["b", "b", "b", *["c"] * 20, *["a"] * 10]}
-    prepared = write_prepared(tmp_path / "prepared", users=users, items=("a", "b", "c", "d"))
-    assert popular_items(prepared) == (2, 0)  # c 20 times, a 10 times; d never
-
-    timeless = Prepared(**{**vars(prepared), "meta": {**prepared.meta, "newest": None}})
-    assert popular_items(timeless) == (2, 0, 1)
-
-
-def test_ties_in_popularity_go_to_the_lower_code(tmp_path: Path) -> None:
-    prepared = write_prepared(tmp_path / "prepared", users={"u": ["c", "a", "b"]}, items=("a", "b", "c"))
-
-    assert popular_items(prepared) == (0, 1, 2)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(built.folder, elsewhere / "bento")
+    shutil.rmtree(project.root)
+    python, port, log = bare_python(tmp_path / "bare"), free_port("127.0.0.1", 0), tmp_path / "log"
+    missing = subprocess.run([python, "-c", "import bentoml, recloop"], capture_output=True, text=True)
+    assert "No module named 'recloop'" in missing.stderr
+    command = [
+        python,
+        "-m",
+        "bentoml",
+        "serve",
+        elsewhere / "bento",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, cwd=elsewhere, stdout=file, stderr=file)
+    try:
+        until(lambda: answers(port, "/readyz") == 200, 90, log)
+        client = Client(port)
+        assert client.items(user_id="ann", k=2) == ["e", "d"]
+        client.record({"event_id": "1", "user_id": "ann", "item_id": "e", "event": "click"})
+        assert client.items(user_id="ann", k=2) == ["d", "c"]
+    finally:
+        kill_family(process)
+    with sqlite3.connect(elsewhere / "recloop.db") as database:
+        assert database.execute("SELECT event_id FROM events").fetchall() == [("1",)]
+    assert not list((elsewhere / "bento").rglob("*.db"))
 
 
-@pytest.mark.parametrize(
-    ("missing", "remedy"),
-    [
-        ("models/popularity/model.safetensors", "dvc repro train@popularity"),
-        ("models/popularity/model.json", "dvc repro train@popularity"),
-        ("reports/evaluation/popularity.json", "dvc repro evaluate@popularity"),
-        ("data/prepared/items.parquet", "dvc repro prepare"),
-    ],
-)
-def test_a_missing_part_is_named_with_the_stage_that_makes_it(
-    project: Project, tmp_path: Path, missing: str, remedy: str
-) -> None:
-    (project.root / missing).unlink()
+def test_without_a_champion_there_is_nothing_to_package(project: Project) -> None:
+    (project.live / "champion.json").unlink()
+    with pytest.raises(ServingError, match="there is no champion to package in ") as caught:
+        build_bento(project)
+    assert "recloop deploy" in (caught.value.remedy or "")
 
-    with pytest.raises(StageError, match=f"{missing} is missing") as caught:
-        build_package(project, "popularity", tmp_path / "package")
 
-    assert remedy in (caught.value.remedy or "")
-    assert not (tmp_path / "package").exists()
+def test_a_damaged_champion_is_not_packaged(project: Project) -> None:
+    (project.live / "v2" / "model.safetensors").write_bytes(b"half a mod")
+    with pytest.raises(ModelError, match="truncated or damaged"):
+        build_bento(project)
+
+
+def test_a_bentofile_that_leaves_the_champion_out_is_found_out(project: Project) -> None:
+    path = project.root / "bentofile.yaml"
+    path.write_text(path.read_text().replace("  - /var/live/v*/*\n", ""))
+    with pytest.raises(ServingError, match="does not hold version 2"):
+        build_bento(project)
+
+
+def test_a_build_that_fails_tells_bentomls_own_words(project: Project) -> None:
+    (project.root / "bentofile.yaml").write_text("service: recloop.serving.service:Nothing\n")
+    with pytest.raises(ServingError, match=r"`bentoml build` failed:(.|\n)*Nothing"):
+        build_bento(project)

@@ -84,8 +84,8 @@ def settled(table: Table, *, instead_of: Table | None = None) -> Table:
     backend = table.get_backend()
     computed = backend.create_table(gen_name("settled"), table, temp=True)
     if instead_of is not None:
-        # Not `backend.drop_table`: with sqlglot 30.18 and later, ibis 12 writes `DROP TABLE` without the name.
-        backend.raw_sql(f'DROP TABLE "{instead_of.get_name()}"')
+        # Not `backend.drop_table`: with sqlglot from 30.18 on, ibis 12 writes `DROP TABLE` without the name.
+        backend.raw_sql(f"DROP TABLE {instead_of.get_name()}")
     return computed
 
 

@@ -34,9 +34,10 @@ def codes(log: Table, column: str, name: str) -> Table:
 
 
 def encode(log: Table, users: Table, items: Table, weights: Mapping[str, float]) -> Table:
-    """The log with codes for ids, each event's weight, and its `position` in the long table; `log` is given up.
+    """The log with codes for ids, each event's weight, and its `position` in the long table.
 
     The long table is sorted by user, then time. Ties in time: by item code, then by event (`data/schema.py`).
+    `log`, a settled table, is given up for the memory.
     """
     import ibis
 
@@ -52,7 +53,8 @@ def encode(log: Table, users: Table, items: Table, weights: Mapping[str, float])
 def with_attributes(table: pa.Table, path: Path) -> pa.Table:
     """`table`, whose first column is an id, with the attributes that the Parquet file at `path` has for it.
 
-    An id that the file does not know gets nulls.
+    An id that the file does not know gets nulls. Columns keep their types, but that lists of a fixed length
+    become plain lists.
 
     Raises:
         StageError: the file is damaged, has an id twice, or has an attribute with a name of ours.
@@ -77,5 +79,12 @@ def with_attributes(table: pa.Table, path: Path) -> pa.Table:
                 remedy="map it to another name in `source` in params.yaml",
             )
         if name != key:
-            table = table.append_column(known.schema.field(name).with_nullable(True), known[name].take(rows))
+            table = table.append_column(name, _plain_lists(known[name]).take(rows))
     return table
+
+
+def _plain_lists(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of a fixed length as plain lists: pyarrow cannot read back the former with nulls among them."""
+    if pa.types.is_fixed_size_list(values.type):
+        return values.cast(pa.list_(values.type.value_type))
+    return values

@@ -7,8 +7,6 @@ order of the rows that are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,14 +18,14 @@ import pyarrow.parquet as pq
 from recloop.config import Prepare, Split
 from recloop.data.cleaning import Step, clean, count
 from recloop.data.encoding import codes, encode, with_attributes
+from recloop.data.gated import gated_interactions, watermark
 from recloop.data.prepared import PERIODS
-from recloop.data.schema import INTERACTIONS, SCHEMAS, TIMESTAMP, TableName
+from recloop.data.schema import TIMESTAMP
 from recloop.data.splits import cuts, predicted, with_periods
 from recloop.errors import StageError
 from recloop.files import replace_folder, write_json
 
 if TYPE_CHECKING:
-    from ibis.backends.duckdb import Backend
     from ibis.expr.types import Table
 
 LOG = pa.schema(
@@ -44,7 +42,6 @@ LOG = pa.schema(
 USERS = pa.schema([("user_id", pa.string()), ("start", pa.int64()), ("end", pa.int64())])
 ITEMS = pa.schema([("item_id", pa.string()), ("train_count", pa.int64())])
 CASES = pa.schema([("period", pa.int8()), ("user", pa.int32()), ("position", pa.int64())])
-REMEDY = "`dvc repro gate` makes it anew"
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,11 @@ class PrepareReport:
     """Events in each period."""
     cases: dict[str, int]
     """What is predicted, in each period after the first."""
-    target: Path
 
     def __str__(self) -> str:
         dropped = ", ".join(f"{step.dropped:,} {step.name}" for step in self.steps if step.dropped)
         return (
-            f"prepared {self.interactions:,} interactions of {self.users:,} users and {self.items:,} items "
-            f"→ {self.target}\n"
+            f"prepared {self.interactions:,} interactions of {self.users:,} users and {self.items:,} items\n"
             f"dropped: {dropped or 'nothing'}\n"
             f"events: {_listed(self.events)}; to predict: {_listed(self.cases)}"
         )
@@ -83,27 +78,26 @@ def prepare(gated: Path, target: Path, how: Prepare, split: Split) -> PrepareRep
     Raises:
         StageError: a gated table is missing or damaged, or too little is left to learn from.
     """
-    for name in SCHEMAS:
-        _check(gated, name)
     reports = []
 
     def fill(folder: Path) -> None:
-        with _duckdb(spill=folder.parent / "spill") as connection:
-            log = connection.read_parquet(gated / "interactions.parquet")
-            reports.append(_prepare(log, gated, folder, target, how, split))
+        with gated_interactions(gated, spill=folder.parent / "spill") as log:
+            tables, meta, report = _prepared(log, gated, how, split)
+        for name, table in tables.items():
+            pq.write_table(table.combine_chunks(), folder / f"{name}.parquet", compression="zstd")
+        write_json(folder / "meta.json", meta)
+        reports.append(report)
 
     replace_folder(target, fill)
     return reports[0]
 
 
-def _prepare(
-    source: Table, gated: Path, folder: Path, target: Path, how: Prepare, split: Split
-) -> PrepareReport:
+def _prepared(
+    source: Table, gated: Path, how: Prepare, split: Split
+) -> tuple[dict[str, pa.Table], dict[str, int | str | None], PrepareReport]:
+    """The tables to write, `meta.json`, and the report."""
     import ibis
 
-    unknown = ibis.or_(*(source[name].isnull() for name in INTERACTIONS.names))
-    if nulls := count(source.filter(unknown)):
-        raise StageError(f"{gated / 'interactions.parquet'} has {nulls:,} rows with nulls", remedy=REMEDY)
     cleaned = clean(source, how)
     users, items = codes(cleaned.log, "user_id", "user"), codes(cleaned.log, "item_id", "item")
     user_count, item_count = count(users), count(items)
@@ -121,7 +115,6 @@ def _prepare(
         steps=cleaned.steps,
         events=_by_period(log.select("period").to_pyarrow()),
         cases={period: n for period, n in _by_period(cases).items() if period != "train"},
-        target=target,
     )
     _demand_every_period(report, split)
 
@@ -135,8 +128,6 @@ def _prepare(
         "items": with_attributes(item_table, gated / "items.parquet"),
         "cases": cases,
     }
-    for name, table in tables.items():
-        pq.write_table(table.combine_chunks(), folder / f"{name}.parquet", compression="zstd")
     meta = {
         "users": report.users,
         "items": report.items,
@@ -145,64 +136,18 @@ def _prepare(
         "train_until": _iso(at.train_until),
         "valid_until": _iso(at.valid_until),
         "newest": _iso(log["timestamp"].max().to_pyarrow().as_py()),
-        "feedback_watermark": _watermark(source),
+        "feedback_watermark": watermark(source),
     }
-    write_json(folder / "meta.json", meta)
-    return report
-
-
-@contextmanager
-def _duckdb(spill: Path) -> Iterator[Backend]:
-    """DuckDB in memory; what does not fit goes to the folder `spill`.
-
-    Raises:
-        StageError: DuckDB gave up: a file is damaged, or memory or the disk is full.
-    """
-    import duckdb
-    import ibis
-
-    connection = ibis.duckdb.connect(temp_directory=str(spill))
-    try:
-        yield connection
-    except duckdb.Error as error:
-        raise StageError(
-            f"preparation failed in DuckDB: {error}", remedy="`dvc repro gate` makes its inputs anew"
-        ) from error
-    finally:
-        connection.disconnect()
-
-
-def _check(gated: Path, name: TableName) -> None:
-    """Whether a gated table is there, readable, and has the canonical columns."""
-    path = gated / f"{name}.parquet"
-    try:
-        schema = pq.read_schema(path)
-    except FileNotFoundError as error:
-        raise StageError(f"{path} is missing", remedy=REMEDY) from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise StageError(f"{path} is damaged: {error}", remedy=REMEDY) from error
-    for field in SCHEMAS[name]:
-        found = schema.field(field.name).type if field.name in schema.names else None
-        if found != field.type:
-            raise StageError(
-                f"{path}: column {field.name} is {found or 'missing'}, expected {field.type}", remedy=REMEDY
-            )
-
-
-def _watermark(source: Table) -> int:
-    """The last event taken at the endpoint that is in here; 0 where there is none."""
-    if "feedback_seq" not in source.columns:
-        return 0
-    return source["feedback_seq"].max().to_pyarrow().as_py() or 0
+    return tables, meta, report
 
 
 def _too_little_left(rows: int, steps: tuple[Step, ...], users: int, items: int) -> StageError:
-    lines = [
-        f"too little is left to learn from: {users:,} users and {items:,} items. Of {rows:,} interactions"
-    ]
+    lines = [f"too little is left to learn from: {users:,} users and {items:,} items"]
+    lines += [f"  {rows:,} interactions passed the gate"]
     lines += [f"  {step.left:,} were left without {step.dropped:,} {step.name}" for step in steps]
-    worst = max((step for step in steps if step.key), key=lambda step: step.dropped)
-    return StageError("\n".join(lines), remedy=f"loosen {worst.key} in params.yaml")
+    worst = max(steps, key=lambda step: step.dropped)
+    remedy = f"loosen {worst.key} in params.yaml" if worst.dropped and worst.key else "more data"
+    return StageError("\n".join(lines), remedy=remedy)
 
 
 def _demand_every_period(report: PrepareReport, split: Split) -> None:

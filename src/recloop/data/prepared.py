@@ -123,7 +123,8 @@ class Prepared:
     def train_ends(self) -> np.ndarray:
         """int64 [users]: one past each user's last event of the training period."""
         before = np.concatenate([[0], np.cumsum(self.periods == 0)])
-        return self.starts + before[self.ends] - before[self.starts]
+        ends: np.ndarray = self.starts + before[self.ends] - before[self.starts]
+        return ends
 
     def train_histories(self, max_length: int | None = None) -> Ragged:
         """Every user's events of the training period, at most the last `max_length`; row = user code."""
@@ -140,7 +141,8 @@ class Prepared:
 
     def targets(self, period: Period) -> np.ndarray:
         """int32 [cases]: the item each case is to predict."""
-        return self.items[self.cases[period].positions]
+        targets: np.ndarray = self.items[self.cases[period].positions]
+        return targets
 
     def _last(self, ends: np.ndarray, starts: np.ndarray, max_length: int | None) -> Ragged:
         if max_length is not None:

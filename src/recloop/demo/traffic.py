@@ -1,4 +1,4 @@
-"""Real events played as live traffic: before each event the user asks for recommendations, then the event is sent."""
+"""Real events played as live traffic: clients ask for recommendations, and send what their users do."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ class Visit:
 def visits_between(interactions: pa.Table, since: datetime, count: int, spoil_every: int) -> list[Visit]:
     """The first `count` events from `since` on, in order of time, as visits.
 
-    Every `spoil_every`-th one carries a value of 99, as from a client with a bug: the gate must keep it out of training.
+    Every `spoil_every`-th one carries a value of 99, as from a client with a bug: the gate must keep it out.
     """
-    after = interactions.filter(pc.greater_equal(interactions["timestamp"], pa.scalar(since, interactions["timestamp"].type)))
+    since_then = pa.scalar(since, interactions["timestamp"].type)
+    after = interactions.filter(pc.greater_equal(interactions["timestamp"], since_then))
     rows = after.sort_by([("timestamp", "ascending"), ("user_id", "ascending"), ("item_id", "ascending")])
     return [
         Visit(
@@ -106,25 +107,52 @@ class Client:
         self._http.close()
 
 
-def play(address: str, visits: Sequence[Visit], on_visit: Callable[[], None], connections: int = 2) -> Served:
-    """Play `visits` over a few connections; each user's own stay in order."""
-    lanes: list[list[Visit]] = [[] for _ in range(connections)]
-    lane_of_user: dict[str, int] = {}
+def sittings(visits: Sequence[Visit], at_most: int) -> list[list[Visit]]:
+    """Each user's successive events, in groups of at most `at_most`, by the time of the first of each."""
+    groups: list[list[Visit]] = []
+    newest: dict[str, list[Visit]] = {}
     for visit in visits:
-        lane = lane_of_user.setdefault(visit.user_id, len(lane_of_user) % connections)
-        lanes[lane].append(visit)
+        group = newest.get(visit.user_id)
+        if group is None or len(group) == at_most:
+            group = newest[visit.user_id] = []
+            groups.append(group)
+        group.append(visit)
+    return groups
 
-    def run(lane: list[Visit]) -> Served:
+
+def play(
+    address: str,
+    visits: Sequence[Visit],
+    on_visit: Callable[[int], None],
+    *,
+    at_once: int = 2,
+    sitting: int = 5,
+) -> Served:
+    """Play `visits`: a user asks for recommendations, then sends up to `sitting` events, and so on.
+
+    Args:
+        address: of the endpoint.
+        visits: in order of time.
+        on_visit: is told how many events have been sent.
+        at_once: connections; each user stays on one, so that their own events stay in order.
+        sitting: events between two requests for recommendations.
+    """
+    lanes: list[list[list[Visit]]] = [[] for _ in range(at_once)]
+    lane_of_user: dict[str, int] = {}
+    for group in sittings(visits, sitting):
+        lanes[lane_of_user.setdefault(group[0].user_id, len(lane_of_user) % at_once)].append(group)
+
+    def run(lane: list[list[Visit]]) -> Served:
         client = Client(address)
-        for visit in lane:
-            client.recommend(visit.user_id)
-            client.send([visit])
-            on_visit()
+        for group in lane:
+            client.recommend(group[0].user_id)
+            client.send(group)
+            on_visit(len(group))
         client.close()
         return client.served
 
     total = Served()
-    with ThreadPoolExecutor(connections) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         for served in pool.map(run, lanes):
             total.add(served)
     return total

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 
+from recloop.config import Params
 from recloop.errors import RecloopError
 from recloop.project import Project
 
 
-def make_workspace(project: Project, folder: Path, changes: dict[str, dict[str, Any]]) -> Project:
-    """Clone `project` into `folder`, anew, as it stands in the working tree, with some params changed.
+def make_workspace(project: Project, folder: Path, params: Params) -> Project:
+    """Clone `project` into `folder`, anew, as it stands in the working tree, but with `params`.
 
     The clone has its own git history, DVC cache and remote, databases and reports, all below `folder`.
 
     Args:
         project: the checkout to show.
         folder: replaced if it exists.
-        changes: section → key → value, written into the clone's `params.yaml` and committed there.
+        params: written as the clone's `params.yaml`, and committed there.
 
     Raises:
         RecloopError: the project is not a git checkout.
@@ -31,8 +30,12 @@ def make_workspace(project: Project, folder: Path, changes: dict[str, dict[str, 
     folder.parent.mkdir(parents=True, exist_ok=True)
     _run(["git", "clone", "-q", str(project.root), str(folder)], project.root)
     _copy_uncommitted(project.root, folder)
-    _change_params(folder / "params.yaml", changes)
-    _run(["dvc", "remote", "modify", "-q", "--local", "storage", "url", str(folder / "var" / "dvc-remote")], folder)
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(params.model_dump(mode="json"), file)
+    _run(
+        ["dvc", "remote", "modify", "-q", "--local", "storage", "url", str(folder / "var" / "dvc-remote")],
+        folder,
+    )
     _run(["git", "add", "-A"], folder)
     identity = ["-c", "user.name=recloop demo", "-c", "user.email=demo@localhost"]
     _run(["git", *identity, "commit", "-q", "--no-verify", "-m", "The demo's settings"], folder)
@@ -49,18 +52,6 @@ def _copy_uncommitted(root: Path, folder: Path) -> None:
             shutil.copy2(source, target)
         else:
             target.unlink(missing_ok=True)
-
-
-def _change_params(path: Path, changes: dict[str, dict[str, Any]]) -> None:
-    yaml = YAML()  # keeps comments and order
-    yaml.preserve_quotes = True
-    yaml.width = 120
-    content = yaml.load(path.read_text(encoding="utf-8"))
-    for section, values in changes.items():
-        for key, value in values.items():
-            content[section][key] = value.isoformat() if isinstance(value, datetime) else value
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
 
 
 def _run(command: list[str], folder: Path) -> str:

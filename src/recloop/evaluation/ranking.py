@@ -63,7 +63,7 @@ def rank(
     import torch
 
     from recloop.data.batches import RaggedTensor
-    from recloop.models.retrieval import exclude, rank_of, top
+    from recloop.evaluation.lists import exclude, rank_of, top
 
     seen = histories if seen is None else seen
     ranks = np.empty(len(targets), np.int64)

@@ -1,24 +1,51 @@
+"""Matrix factorisation: a user's taste and an item's nature as vectors, and how liked an item is by itself.
+
+Learnt by softmax cross-entropy: for each user of the training period, the catalogue's scores u·v + b are to give the
+items the user took (the multinomial likelihood of collaborative filtering, e.g. Liang et al. 2018, arXiv 1802.05814).
+Items are drawn towards zero by `l2`, users by `ridge`.
+
+Somebody new, or somebody known who has gone on since, is folded in: the user vector is computed from the history. The
+likelihood of a history of n items, taken to second order around u = 0 (where the softmax is that of the biases
+alone), makes that a ridge regression onto the item vectors, with a closed form:
+
+    u = (n C + ridge I)⁻¹ n (mean of the history's vectors - m)
+
+where m and C are the mean and covariance of item vectors under softmax(b). One eigendecomposition of C serves all
+users. An empty history gives u = 0: what is liked by everybody.
+"""
+
+from __future__ import annotations
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from pydantic import Field
+
 from recloop.config import Positive
 from recloop.data.batches import Batch, RaggedTensor
 from recloop.models.base import Learner, LearnerConfig
 
+
 class MfConfig(LearnerConfig):
+    """Hyper-parameters of matrix factorisation."""
+
     dim: Positive = 64
+    """Length of a user's and an item's vector."""
     l2: float = Field(default=0.0, ge=0)
     ridge: float = Field(default=1.0, gt=0)
     mode: str = "fold"
-    scale: float=0.1
+    prior: bool = False
+    scale: float = 0.1
+
 
 class MatrixFactorisation(Learner):
+    """User vectors, item vectors and item biases."""
+
     Config = MfConfig
     name = "mf"
     config: MfConfig
 
-    def __init__(self, config, *, catalogue_size, user_count, max_history):
+    def __init__(self, config: MfConfig, *, catalogue_size: int, user_count: int, max_history: int) -> None:
         super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
         self.users = nn.Embedding(user_count, config.dim)
         self.items = nn.Embedding(catalogue_size, config.dim)
@@ -64,7 +91,9 @@ class MatrixFactorisation(Learner):
         ce = lse[rows] - logits[rows, batch.histories.values]
         w = batch.weights
         l = (w * ce).sum() / w.sum()
+        if self.config.prior:
+            share=batch.histories.lengths/100
+            l = l + self.config.ridge/2*(u.square().sum(1)*share.clamp(max=1)).sum()/w.sum()
         if self.config.l2:
-            V = self.items.weight[batch.histories.values]
-            l = l + self.config.l2 * (u[rows].square().sum(1) + V.square().sum(1)).mean()
+            l = l + self.config.l2/2*self.items.weight.square().sum()*batch.events/80000/w.sum()
         return l

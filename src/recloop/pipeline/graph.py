@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from recloop.errors import ConfigError
 from recloop.project import Project
@@ -30,11 +31,13 @@ def stage_graph(project: Project) -> tuple[StageNode, ...]:
     nodes: dict[str, StageNode] = {}
     try:
         with Repo(str(project.root)) as repo:
-            stages = [stage.addressing for stage in repo.index.stages]
+            # What `dvc add` tracks is in the graph too, but has no command to run.
+            names = {stage: _name(stage) for stage in repo.index.stages if stage.cmd}
+            needs: dict[str, set[str]] = {name: set() for name in names.values()}
             # An edge goes from a stage to one that it depends on.
-            needs: dict[str, set[str]] = {stage.addressing: set() for stage in repo.index.stages}
             for stage, other in repo.index.graph.edges:
-                needs[stage.addressing].add(other.addressing)
+                if stage in names and other in names:
+                    needs[names[stage]].add(names[other])
     except DvcException as error:
         raise ConfigError(
             f"{project.root / 'dvc.yaml'}: {error}", remedy="`dvc stage list` shows what DVC makes of it"
@@ -42,10 +45,16 @@ def stage_graph(project: Project) -> tuple[StageNode, ...]:
 
     def visit(name: str) -> None:
         if name not in nodes:
-            for other in (found := tuple(other for other in stages if other in needs[name])):
+            found = tuple(other for other in needs if other in needs[name])
+            for other in found:
                 visit(other)
             nodes[name] = StageNode(name, found)
 
-    for name in stages:
+    for name in needs:
         visit(name)
     return tuple(nodes.values())
+
+
+def _name(stage: Any) -> str:
+    """How to address a stage from the project's root. DVC's own `addressing` depends on where one stands."""
+    return str(stage.name if stage.path_in_repo == "dvc.yaml" else f"{stage.path_in_repo}:{stage.name}")

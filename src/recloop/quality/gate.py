@@ -17,17 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recloop import telemetry
-from recloop.data.schema import SCHEMAS, TableName
+from recloop.data.schema import SCHEMAS
 from recloop.errors import GateError, StageError
 from recloop.files import replace_folder, replacing, write_json
 from recloop.project import Project
 from recloop.quality.report import Count, GateReport
-from recloop.quality.tables import read_found
+from recloop.quality.tables import TABLES, read_found
 
 if TYPE_CHECKING:
     from recloop.quality.judgement import Judgement
-
-TABLES: tuple[TableName, ...] = ("interactions", "items", "users")
 
 
 def run_gate(project: Project, *, now: datetime | None = None) -> GateReport:

@@ -15,10 +15,9 @@ from recloop.quality import frames, suites
 from recloop.quality.breaches import breaches
 from recloop.quality.quarantine import Division, described, quarantine_table
 from recloop.quality.report import Breach
-from recloop.quality.tables import Found
+from recloop.quality.tables import TABLES, Found
 from recloop.quality.validation import Finding, Judge
 
-TABLES: tuple[TableName, ...] = ("interactions", "items", "users")
 AS_FOUND, PASSED = "rows as found", "rows that passed"
 
 

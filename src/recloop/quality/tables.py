@@ -11,14 +11,16 @@ import pyarrow.parquet as pq
 from recloop.data.schema import SCHEMAS, TableName
 from recloop.errors import StageError
 
+TABLES: tuple[TableName, ...] = ("interactions", "items", "users")
+
 SEQ = "feedback_seq"
 """Number of an event taken at the endpoint; null in a row of the source."""
 
+RESERVED = (SEQ, "rule", "table", "row")
+"""Columns that the project adds to interactions, or to those in quarantine."""
 
 INGEST = "`dvc repro ingest` makes it anew"
-SNAPSHOT = (
-    "`recloop feedback` makes it where it is missing, `recloop snapshot` takes it anew from the database"
-)
+SNAPSHOT = "`recloop feedback` makes an empty one, `recloop snapshot` takes it anew from the database"
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,14 @@ def read_found(raw: Path, feedback: Path) -> Found:
     Raises:
         StageError: a file is missing, damaged or lacks a column; or the two logs do not fit together.
     """
-    source = read_table(
-        raw / "interactions.parquet", "interactions", remedy="`dvc repro ingest` makes it anew"
-    )
-    taken = read_table(feedback, "interactions", remedy="`recloop snapshot` takes it anew from the database")
-    if SEQ in source.column_names:
-        raise StageError(
-            f"{raw / 'interactions.parquet'}: the column name {SEQ} is taken by the project itself",
-            remedy="give that column of your source another name",
-        )
+    source = read_table(raw / "interactions.parquet", "interactions", remedy=INGEST)
+    taken = read_table(feedback, "interactions", remedy=SNAPSHOT)
+    for name in RESERVED:
+        if name in source.column_names:
+            raise StageError(
+                f"{raw / 'interactions.parquet'}: the column name {name} is taken by the project itself",
+                remedy="give that column of your source another name",
+            )
     if SEQ not in taken.column_names:
         raise StageError(f"{feedback} has no column {SEQ}", remedy=SNAPSHOT)
     taken = taken.sort_by([(SEQ, "ascending")])

@@ -63,7 +63,8 @@ class Judge:
                 progress_bars=ProgressBarsConfig(globally=False),
             ),
         )
-        self._source = self._context.data_sources.add_pandas("gate")
+        asset = self._context.data_sources.add_pandas("gate").add_dataframe_asset("frame")
+        self._whole = asset.add_batch_definition_whole_dataframe("whole")
 
     def examine(self, suite: gx.ExpectationSuite, frame: pd.DataFrame, *, stage: str) -> list[Finding]:
         """Judge a frame by a suite. `stage` says in the pages what the frame is.
@@ -74,11 +75,10 @@ class Judge:
         Raises:
             GateError: an expectation could not be evaluated. That is neither kept nor broken.
         """
-        data = self._source.add_dataframe_asset(suite.name).add_batch_definition_whole_dataframe("whole")
         order = [expectation.meta for expectation in suite.expectations]
         suite = self._context.suites.add(suite)
         validation = self._context.validation_definitions.add(
-            gx.ValidationDefinition(name=suite.name, data=data, suite=suite)
+            gx.ValidationDefinition(name=suite.name, data=self._whole, suite=suite)
         )
         result = validation.run(
             batch_parameters={"dataframe": frame},

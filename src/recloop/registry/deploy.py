@@ -18,6 +18,7 @@ from recloop.project import Project
 from recloop.registry import history, versions
 from recloop.registry.locks import held
 from recloop.registry.tracking import Tracking, open_tracking
+from recloop.serving.pointer import pack_only
 from recloop.storage import connect
 
 
@@ -96,6 +97,7 @@ def current(project: Project) -> Deployed | None:
 
 def _switch(project: Project, tracking: Tracking, live: Deployed) -> Deployed:
     versions.fetch(tracking, versions.get(tracking, live.version), project.live / live.folder)
+    pack_only(project.live, live.folder)
     write_json(project.live / "champion.json", asdict(live))
     kept = {live.folder, f"v{live.previous}"}
     for folder in project.live.glob("v*"):

@@ -124,10 +124,10 @@ def _commands(tracking: Tracking, version: Version, commit: str, files: list[str
     url = without_password(tracking.url)
     fetch = (
         f"MLFLOW_TRACKING_URI={shlex.quote(url)} mlflow artifacts download "
-        f"--artifact-uri {shlex.quote(version.source + '/lineage/')}"
+        f"--artifact-uri {shlex.quote(version.source + '/lineage')} --dst-path ."
     )
     return (
         *([f"git checkout {commit}"] if commit != UNKNOWN else []),
-        *([f"{fetch}{name} --dst-path ." for name in files]),
+        f"{fetch} && mv {' '.join(f'lineage/{name}' for name in files)} .",
         *(["dvc pull", "dvc repro"] if "dvc.lock" in files else [f"dvc repro evaluate@{version.model}"]),
     )

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from sqlalchemy import Engine
 
 from recloop.data.prepared import Prepared
-from recloop.errors import PromotionConflict, RegistryError, StageError
+from recloop.errors import PromotionConflict, ServingError, StageError
 from recloop.files import read_json
 from recloop.pipeline.repro import outdated
 from recloop.project import Project
@@ -70,20 +70,6 @@ class PromotionReport:
 
 
 @dataclass(frozen=True)
-class RollbackReport:
-    """What came of a rollback."""
-
-    version: int
-    """Who is champion now."""
-    rolled_back: int
-    """Who was before."""
-    model: str
-
-    def __str__(self) -> str:
-        return f"v{self.version} ({self.model}) is champion again, in v{self.rolled_back}'s place"
-
-
-@dataclass(frozen=True)
 class Standing:
     """Who is champion, and by which row of the history: what must not have changed while we compared."""
 
@@ -126,8 +112,8 @@ def promote(
                 champion.number,
                 "the same model from the same data",
             )
+        latency = _try_out(package)
         challenger = _register(tracking, project, run, package, reason)
-        latency = latency_ms(package)  # loads it as the endpoint would: what cannot be served ends here
         contest = None
         if champion is not None:
             versions.fetch(tracking, champion, Path(scratch) / "champion")
@@ -146,32 +132,6 @@ def promote(
     if report.changed:
         deploy(project)
     return report
-
-
-def rollback(project: Project, reason: str) -> RollbackReport:
-    """Make the champion before this one champion again, and deploy it.
-
-    Rolling back twice goes two versions back. A version that was rolled back is not promoted again by itself.
-
-    Raises:
-        RegistryError: there is no earlier champion, or MLflow does not answer.
-    """
-    tracking, engine = open_tracking(project), connect(project.database_url)
-    with history.turn(engine):
-        now = versions.champion(tracking)
-        history.reconcile(engine, now)
-        earlier = [v for v in history.stack(history.rows(engine))[:-1] if v != now]
-        target = next((found for v in reversed(earlier) if (found := versions.find(tracking, v))), None)
-        if now is None or target is None:
-            raise RegistryError(
-                "there is no earlier champion to go back to",
-                remedy="`recloop history` shows who was champion; `recloop promote` makes a new one",
-            )
-        versions.note(tracking, now, {"recloop.rolled_back": reason})
-        versions.point(tracking, "champion", target.number)
-        history.append(engine, target.number, now, "rollback", reason, {})
-    deploy(project)
-    return RollbackReport(target.number, now, target.model)
 
 
 def best_model(project: Project) -> str:
@@ -197,6 +157,17 @@ def _standing(tracking: Tracking, engine: Engine) -> Standing:
         history.reconcile(engine, version)
         newest = history.last(engine)
     return Standing(version, newest.seq if newest else None)
+
+
+def _try_out(package: Package) -> float:
+    """Its latency. This loads it as the endpoint would: what cannot be served is not registered."""
+    try:
+        return latency_ms(package)
+    except ServingError as error:
+        raise StageError(
+            f"the model {package.model} cannot be served: {error.message}",
+            remedy="`dvc repro` trains it on the data at hand",
+        ) from error
 
 
 def _register(tracking: Tracking, project: Project, run: Run, package: Package, reason: str) -> Version:

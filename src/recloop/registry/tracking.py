@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 REMEDY = "start MLflow (`make platform`), or set storage.mlflow_url (or RECLOOP_MLFLOW_URL)"
 
-PATIENCE = {
+SETTINGS = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # MLflow's defaults wait four minutes for a server that is down; a stage or the endpoint's follower can't.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -51,7 +52,7 @@ def open_tracking(project: Project) -> Tracking:
         RegistryError: MLflow does not answer, or its database cannot be used.
     """
     telemetry.silence()
-    for variable, value in PATIENCE.items():
+    for variable, value in SETTINGS.items():
         os.environ.setdefault(variable, value)
     url, name = project.mlflow_url, project.params.promotion.model_name
     with speaking(url):
@@ -86,7 +87,7 @@ def without_password(url: str) -> str:
 
 
 def _cause(error: BaseException, url: str) -> str:
-    """What lies at the bottom of `error`, in one line: "Connection refused", not the five wrappers around it."""
+    """The bottom of `error` in one line: "Connection refused", not the five wrappers around it."""
     inner = error
     while (below := inner.__cause__ or inner.__context__) is not None:
         inner = below
@@ -106,6 +107,7 @@ def ensure_database(path: Path) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    _quiet()
     with held(path.with_name(f".{path.name}.lock")):
         if path.exists():
             return

@@ -8,7 +8,6 @@ came from. One package is one version: registering the same bytes again finds th
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -22,8 +21,6 @@ from recloop.registry.package import PACKAGE_FILES, Package, package_sha256
 from recloop.registry.tracking import Tracking, speaking
 
 Alias = Literal["champion", "challenger"]
-
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @dataclass(frozen=True)

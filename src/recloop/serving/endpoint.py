@@ -122,21 +122,7 @@ class Endpoint:
         Raises:
             ServingError: the database did not take them.
         """
-        now = now_us()
-        stored = self._events.add(
-            [
-                Event(
-                    event_id=event.event_id,
-                    user_id=event.user_id,
-                    item_id=event.item_id,
-                    event=event.event,
-                    value=event.value,
-                    timestamp=now if event.timestamp is None else event.timestamp,
-                    request_id=event.request_id,
-                )
-                for event in request.events
-            ]
-        )
+        stored = self._events.add([Event(**event.model_dump()) for event in request.events])
         self._sessions.add(stored.new)
         self._metrics.events.inc(len(stored.new))
         self._metrics.duplicates.inc(len(stored.duplicates))

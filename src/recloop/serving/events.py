@@ -40,14 +40,14 @@ _INSERT: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgres
 
 @dataclass(frozen=True)
 class Event:
-    """One thing a user did. `timestamp` is in microseconds since 1970 (UTC)."""
+    """One thing a user did. `timestamp` is in microseconds since 1970 (UTC); None: when it came in."""
 
     event_id: str
     user_id: str
     item_id: str
     event: str
     value: float
-    timestamp: int
+    timestamp: int | None = None
     request_id: str | None = None
 
 
@@ -94,7 +94,14 @@ class EventStore:
         if not batch:
             return Stored((), ())
         received_at = now_us()
-        rows = [asdict(event) | {"received_at": received_at} for event in batch]
+        rows = [
+            asdict(event)
+            | {
+                "timestamp": received_at if event.timestamp is None else event.timestamp,
+                "received_at": received_at,
+            }
+            for event in batch
+        ]
         insert = (
             self._insert(events)
             .on_conflict_do_nothing(index_elements=[events.c.event_id])

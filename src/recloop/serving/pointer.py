@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recloop.errors import ServingError
+from recloop.files import replacing
 
 POINTER = "champion.json"
 
@@ -41,3 +42,11 @@ def read_pointer(live: Path) -> Pointer | None:
         raise ServingError(
             f"{path} is damaged: {place}: {fault['msg']}", remedy="`recloop deploy` writes it anew"
         ) from error
+
+
+def pack_only(live: Path, folder: str) -> None:
+    """Let `bentoml build` take `folder` alone of the versions in `live`, by a `.bentoignore` beside them."""
+    with replacing(live / ".bentoignore") as part:
+        part.write_text(
+            f"# Written when a version goes live: a Bento takes that one alone.\n/v*/\n!/{folder}/\n"
+        )

@@ -6,7 +6,6 @@ version is champion and puts it where the endpoint looks; when MLflow is down, w
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import os
@@ -23,6 +22,7 @@ from types import FrameType
 from recloop import telemetry
 from recloop.errors import RecloopError, ServingError
 from recloop.project import Project
+from recloop.serving.orphans import end_with_parent, kill_family
 from recloop.serving.pointer import read_pointer
 
 logger = logging.getLogger("recloop.serving")
@@ -140,7 +140,7 @@ def _endpoint(project: Project, host: str, port: int) -> Iterator[subprocess.Pop
         cwd=project.root,
         env=environment,
         process_group=0,  # Ctrl-C reaches this process alone, which then stops the child in good order
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        preexec_fn=end_with_parent,
     )
     try:
         yield child
@@ -149,14 +149,7 @@ def _endpoint(project: Project, host: str, port: int) -> Iterator[subprocess.Pop
         try:
             child.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the parent dies, however it dies."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+            kill_family(child)
 
 
 @contextmanager

@@ -37,9 +37,11 @@ class Service:
 
         from recloop.serving.endpoint import Endpoint
         from recloop.serving.metrics import Metrics
+        from recloop.serving.orphans import end_with_parent
         from recloop.serving.schemas import Limits
         from recloop.storage import connect
 
+        end_with_parent()
         logging.getLogger("recloop").setLevel(logging.INFO)
         # One answer at a time, on one processor: threads for so small a product cost more than they save.
         torch.set_num_threads(1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -96,9 +98,11 @@ def over_http(url: str) -> Callable[[Path], None]:
                     file.write(chunk)
                     if time.monotonic() > give_up:
                         raise UnreachableError(f"{url}: not done after {DOWNLOAD_SECONDS:.0f} s")
+                if answer.length:
+                    raise UnreachableError(f"{url}: broke off, {answer.length:,} bytes before the end")
         except urllib.error.URLError as error:
             raise UnreachableError(f"{url}: {error.reason}") from error
-        except (TimeoutError, ConnectionError) as error:
+        except (TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
             raise UnreachableError(f"{url}: {error or 'no answer'}") from error
 
     return fetch

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -122,16 +122,14 @@ ROADS = (
 )
 
 
-def read_movielens(
-    source: MovieLens100K, *, roads: Sequence[Road] = ROADS, cache: Path | None = None
-) -> Tables:
+def read_movielens(source: MovieLens100K) -> Tables:
     """MovieLens-100K as canonical tables, fetched where it is not in the cache yet.
 
     Raises:
         SourceError: it cannot be fetched, or what was fetched has the wrong checksum.
     """
-    archive, path = first_reachable([road.archive for road in roads], cache or cache_folder())
-    contents = next(road.read(path) for road in roads if road.archive is archive)
+    archive, path = first_reachable([road.archive for road in ROADS], cache_folder())
+    contents = next(road.read(path) for road in ROADS if road.archive is archive)
     return Tables(
         interactions=Stream.of(_interactions(contents.ratings, source.until)),
         items=Stream.of(_items(contents.films)),

@@ -18,6 +18,7 @@ from recloop.data.schema import TIMESTAMP
 from recloop.errors import SourceError
 
 TimestampUnit = Literal["s", "ms", "us", "iso"]
+UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 EARLIEST, LATEST = (pa.scalar(year, pa.int64()) for year in (-9_214_646_400_000_000, 9_214_646_400_000_000))
 """1678 and 2261: the years that fit 64 bits of nanoseconds, as pandas has it. A wrong unit ends outside."""
@@ -76,24 +77,22 @@ def as_kind(values: pa.Array, place: Place, kind: pa.DataType) -> pa.Array:
 
 def as_time(values: pa.Array, place: Place, unit: TimestampUnit) -> pa.Array:
     """UTC microseconds, from numbers or text in `unit`, or from times and dates. No zone means UTC."""
-    kind = values.type
-    remedy = f"is `source.timestamp_unit: {unit}` in params.yaml right?"
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        expected = "a time"
-        cast = _from_time
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        read, expected = _from_time, "a time"
     elif unit == "iso":
-        expected = "a time such as 2024-05-01T12:30:00Z"
-        cast = _from_iso
+        read, expected = _from_iso, "a time such as 2024-05-01T12:30:00Z"
     else:
-        expected = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}[unit] + " since 1970"
-        cast = partial(_from_number, factor=MICROSECONDS[unit])
-    micros = _cast(values, lambda part: cast(part).cast(pa.int64()), place, expected, remedy)
-    outside = pc.or_(pc.less(micros, EARLIEST), pc.greater(micros, LATEST)).fill_null(False)
-    if outside.true_count:
-        raise place.refuse(
-            values, outside.index(True).as_py(), f"{expected}, in the years 1678 to 2261,", remedy=remedy
-        )
-    return micros.cast(TIMESTAMP)
+        read = partial(_from_number, factor=MICROSECONDS[unit])
+        expected = f"{UNITS[unit]} since 1970"
+
+    def cast(part: pa.Array) -> pa.Array:
+        micros = read(part).cast(pa.int64())
+        if pc.any(pc.or_(pc.less(micros, EARLIEST), pc.greater(micros, LATEST))).as_py():
+            raise pa.ArrowInvalid("out of range")
+        return micros.cast(TIMESTAMP)
+
+    remedy = f"is `source.timestamp_unit: {unit}` in params.yaml right?"
+    return _cast(values, cast, place, f"{expected} (in the years 1678 to 2261)", remedy)
 
 
 def _from_time(part: pa.Array) -> pa.Array:

@@ -1,4 +1,4 @@
-"""From scores to a list: what is left out, and who comes first in a tie. One rule for evaluation and serving."""
+"""From scores to ranks and lists: what is left out, and who comes first in a tie."""
 
 from __future__ import annotations
 

@@ -1,0 +1,192 @@
+"""The whole loop on a real Prefect server, on a small shop's log: from training to drift to the swap."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from flows.client import Run, Server
+from monitoring import verdicts
+from recloop.demo.traffic import Served, Visit, play, steady_requests
+from recloop.files import sha256
+from recloop.platform import Platform
+from recloop.project import Project
+from recloop.registry.history import show_history
+from recloop.storage import connect
+from tests.conftest import clone_checkout
+from tests.shop import START, use_shop
+
+pytestmark = [pytest.mark.xdist_group("loop"), pytest.mark.timeout(420)]
+
+SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What came of one turn of the loop."""
+
+    project: Project
+    first: Run
+    lock_after_first: bytes
+    traffic: Served
+    verdict: verdicts.Verdict
+    retraining: Run
+    steady: Served
+    live: dict[str, object]
+
+
+def new_fashion() -> list[Visit]:
+    """A hundred new customers who buy products that were not there before, every third one along."""
+    visits = []
+    for user in range(100):
+        for step in range(12):
+            product = 40 + (user + 3 * step) % 40
+            at = START + 86_400 * (200 + step) + user
+            visits.append(
+                Visit(
+                    event_id=f"{user}-{step}",
+                    user_id=f"new{user}",
+                    item_id=f"p{product}",
+                    event="purchase",
+                    value=1.0 if step or user else 5000.0,  # one broken event, for the gate to find
+                    timestamp=datetime.fromtimestamp(at, UTC).isoformat(),
+                )
+            )
+    return sorted(visits, key=lambda visit: visit.timestamp)
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    clone = clone_checkout(tmp_path_factory.mktemp("loop") / "clone")
+    use_shop(clone)
+    remote = str(clone / "var" / "remote")
+    subprocess.run(["dvc", "remote", "modify", "--local", "storage", "url", remote], cwd=clone, check=True)
+    project = Project(clone)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SERVING", "PREFECT", "MLFLOW"):
+            patch.setenv(f"RECLOOP_{name}_PORT", "0")
+        with Platform(project, mlflow=False) as platform:
+            yield _turn(project, platform)
+
+
+def _turn(project: Project, platform: Platform) -> Loop:
+    server, endpoint = Server(platform.addresses.prefect_api), platform.addresses.endpoint
+    before = httpx.post(f"{endpoint}/recommend", json={"user_id": "u1"})
+    assert before.status_code == 503, "without a champion the endpoint says so"
+    first = server.run("training/production", {"reason": "the first one"}, seconds=SECONDS)
+    assert first.completed, first
+    lock = (project.root / "dvc.lock").read_bytes()
+    _wait_until_live(endpoint, 1)
+    traffic = play(endpoint, new_fashion(), lambda _count: None)
+    since = datetime.now(UTC)
+    with steady_requests(endpoint, ["u1", "new1", "nobody"], per_second=10) as steady:
+        watched = server.run("monitoring/production", seconds=SECONDS)
+        assert watched.completed, watched
+        retraining = server.triggered("training/production", since, seconds=SECONDS)
+        if retraining.completed and "is champion" in retraining.message:
+            _wait_until_live(endpoint, 2)
+            _wait_for(lambda: steady.versions[2] > 0, "an answer of version 2")
+    database = connect(project.database_url)
+    (verdict,) = verdicts.latest(database)
+    database.dispose()
+    live = httpx.post(f"{endpoint}/model", json={}).json()
+    return Loop(project, first, lock, traffic, verdict, retraining, steady, live)
+
+
+def _wait_until_live(endpoint: str, version: int) -> None:
+    def is_live() -> bool:
+        answer = httpx.post(f"{endpoint}/model", json={})
+        return answer.status_code == 200 and answer.json()["version"] == version
+
+    _wait_for(is_live, f"version {version} to go live")
+
+
+def _wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.1)
+
+
+def test_the_flow_leaves_the_same_lock_as_dvc_repro(loop: Loop, tmp_path: Path) -> None:
+    other = clone_checkout(tmp_path / "other")
+    use_shop(other)
+    subprocess.run(["dvc", "repro"], cwd=other, check=True, capture_output=True)
+    assert (other / "dvc.lock").read_bytes() == loop.lock_after_first
+
+
+def test_the_first_model_serves_without_a_failure(loop: Loop) -> None:
+    assert loop.traffic.failed == 0, loop.traffic.failures
+    assert set(loop.traffic.versions) == {1}
+
+
+def test_the_monitor_finds_the_new_products_and_says_so(loop: Loop) -> None:
+    assert loop.verdict.verdict == "drift"
+    assert "unknown_items" in {signal.name for signal in loop.verdict.signals if signal.drifted}
+    assert loop.verdict.acted is not None
+    assert loop.verdict.report is not None
+    assert (loop.project.root / loop.verdict.report).is_file()
+
+
+def test_the_drift_event_started_the_retraining_with_its_reason(loop: Loop) -> None:
+    assert loop.retraining.completed, loop.retraining
+    assert str(loop.retraining.parameters["reason"]).startswith("drift, verdict 1: unknown_items")
+
+
+def test_the_retraining_learnt_from_the_traffic_but_not_from_the_broken_event(loop: Loop) -> None:
+    gate = json.loads((loop.project.reports / "gate.json").read_text())
+    assert gate["quarantined"] == 1
+    gated = pq.read_table(loop.project.gated / "interactions.parquet")
+    assert gated["feedback_seq"].drop_null().length() == 1200 - 1
+    quarantined = pq.read_table(loop.project.quarantine).to_pylist()
+    assert [(row["user_id"], row["value"]) for row in quarantined] == [("new0", 5000.0)]
+
+
+def test_the_swap_failed_no_request(loop: Loop) -> None:
+    assert loop.live["version"] == 2
+    assert loop.steady.failed == 0, loop.steady.failures
+    assert set(loop.steady.versions) == {1, 2}
+
+
+def test_the_history_tells_what_happened(loop: Loop) -> None:
+    rows = show_history(loop.project).rows
+    assert [(row.version, row.previous, row.action) for row in rows] == [
+        (1, None, "promote"),
+        (2, 1, "promote"),
+    ]
+    assert rows[0].reason.startswith("the first one")
+    assert rows[1].reason.startswith("drift, verdict 1")
+
+
+def test_a_rollback_is_taken_up_by_the_running_endpoint(loop: Loop) -> None:
+    """Last in this file: it changes what is live."""
+    done = subprocess.run(
+        ["recloop", "rollback", "--reason", "a test"],
+        env={**os.environ, "RECLOOP_ROOT": str(loop.project.root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "v1" in done.stdout
+    assert show_history(loop.project).rows[-1].action == "rollback"
+
+
+def test_what_was_versioned_is_in_the_remote(loop: Loop, tmp_path: Path) -> None:
+    fresh = clone_checkout(tmp_path / "fresh")
+    for name in ("params.yaml", "dvc.lock"):
+        (fresh / name).write_bytes((loop.project.root / name).read_bytes())
+    remote = str(loop.project.var / "remote")
+    subprocess.run(["dvc", "remote", "modify", "--local", "storage", "url", remote], cwd=fresh, check=True)
+    subprocess.run(["dvc", "pull"], cwd=fresh, check=True, capture_output=True)
+    assert sha256(fresh / "data" / "feedback") == sha256(loop.project.root / "data" / "feedback")
+    assert sha256(fresh / "models") == sha256(loop.project.root / "models")

@@ -1,0 +1,271 @@
+"""What is compared. Numbers small enough to check by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from monitoring.features import event_features, list_features, sampled
+from monitoring.known import Known, Vocabulary
+from monitoring.live import LiveModel
+from monitoring.reference import reference
+from recloop.data.schema import INTERACTIONS, ITEMS
+from recloop.errors import StageError
+
+# Ten events before: six on a, three on b, one on c. The shares of more popular items, to the middle of the
+# item's own: a 3/10, b 7.5/10, c 9.5/10: deciles 4, 8 and 10.
+BEFORE = [("u1", "a")] * 6 + [("u2", "b")] * 3 + [("u2", "c")]
+KNOWS_ALL = LiveModel(version=1, since=0, newest=None, feedback_watermark=0)
+
+
+@pytest.fixture(autouse=True)
+def backend() -> Iterator[Any]:
+    """A DuckDB of its own, closed after the test; tables made here are in it too."""
+    import ibis
+
+    opened = ibis.duckdb.connect()
+    ibis.set_backend(opened)
+    yield opened
+    ibis.options.default_backend = None
+    opened.disconnect()
+
+
+def events(*rows: tuple[Any, ...], since: int = 0) -> pa.Table:
+    """(user, item[, value[, event]]) each, one a second."""
+    full = [(*row, *("rating",) * (4 - len(row))) if len(row) > 2 else (*row, 3.0, "rating") for row in rows]
+    return pa.table(
+        {
+            "user_id": [row[0] for row in full],
+            "item_id": [row[1] for row in full],
+            "event": [row[3] for row in full],
+            "value": pa.array([row[2] for row in full], pa.float32()),
+            "timestamp": pa.array([1_000_000 * (since + n) for n in range(len(full))]).cast(
+                INTERACTIONS.field("timestamp").type
+            ),
+        },
+        schema=INTERACTIONS,
+    )
+
+
+def items(**categories: list[str] | None) -> pa.Table:
+    return pa.table(
+        {
+            "item_id": list(categories),
+            "title": pa.nulls(len(categories), pa.string()),
+            "categories": pa.array(list(categories.values()), pa.list_(pa.string())),
+        },
+        schema=ITEMS,
+    )
+
+
+CATALOGUE = items(a=["Drama", "Comedy"], b=["Action"], c=None, d=["Drama"])
+
+
+def features(current: pa.Table, before: pa.Table, catalogue: pa.Table = CATALOGUE) -> dict[str, list[Any]]:
+    import ibis
+
+    learnt = ibis.memtable(before)
+    found = event_features(
+        ibis.memtable(current), Known.before(learnt), Vocabulary.of(learnt, ibis.memtable(catalogue))
+    )
+    return found.order_by("timestamp").to_pyarrow().to_pydict()
+
+
+def test_popularity_is_by_what_was_known_and_unknown_items_are_the_least_popular() -> None:
+    found = features(events(("u", "a"), ("u", "b"), ("u", "c"), ("u", "d")), events(*BEFORE))
+
+    assert found["item_popularity"] == ["decile 04", "decile 08", "decile 10", "decile 10"]
+    assert found["unknown_items"] == ["known", "known", "known", "unknown"]
+
+
+def test_activity_counts_what_the_user_did_before_and_within_the_stretch() -> None:
+    current = [("new", "a"), ("new", "b"), *[("u1", "a")] * 5, ("new", "c")]
+
+    found = features(events(*current), events(*BEFORE))["user_activity"]
+
+    assert found[:2] == ["none before", "1 to 9 before"]
+    assert found[2:7] == ["1 to 9 before"] * 4 + ["10 to 49 before"]  # 6, 7, 8, 9, 10 before
+    assert found[7] == "1 to 9 before"
+
+
+def test_events_after_the_data_but_before_the_window_count_as_activity() -> None:
+    import ibis
+
+    known = Known.before(ibis.memtable(events(*BEFORE)))
+    more = known.with_earlier(ibis.memtable(pa.table({"user_id": ["u1", "x"], "earlier": [44, 1]})))
+
+    assert dict(more.users.to_pyarrow().select(["user_id", "earlier"]).to_pandas().to_numpy().tolist()) == {
+        "u1": 50,
+        "u2": 4,
+        "x": 1,
+    }
+
+
+def test_an_items_first_category_counts_and_what_has_none_says_so() -> None:
+    found = features(events(("u", "a"), ("u", "b"), ("u", "c"), ("u", "nowhere")), events(*BEFORE))
+
+    assert found["category"] == ["Drama", "Action", "none", "none"]
+
+
+def test_rare_categories_are_taken_together() -> None:
+    # Twenty categories with two events each, and one with one.
+    names = [f"i{n:02}" for n in range(21)]
+    before = [("u", name) for name in names] + [("u", name) for name in names[:20]]
+
+    found = features(
+        events(("u", "i00"), ("u", "i20")), events(*before), items(**{name: [f"of {name}"] for name in names})
+    )
+
+    assert found["category"] == ["of i00", "other"]
+
+
+def test_without_an_items_table_every_category_is_none() -> None:
+    assert features(events(("u", "a")), events(*BEFORE), items())["category"] == ["none"]
+
+
+def test_few_values_are_compared_one_by_one() -> None:
+    found = features(events(("u", "a", 4.0), ("u", "a", 99.0)), events(("u", "a", 4.0), ("u", "a", 0.1)))
+
+    assert found["value"] == ["4.0", "never seen before"]
+
+
+def test_many_values_are_compared_by_their_deciles() -> None:
+    before = events(*[("u", "a", float(value)) for value in range(101)])  # deciles at 10, 20, …, 90
+
+    found = features(events(("u", "a", 9.5), ("u", "a", 10.0), ("u", "a", 55.0), ("u", "a", 1e6)), before)
+
+    assert found["value"] == ["under 10", "10 to 20", "50 to 60", "from 90"]
+
+
+def test_a_lists_popularity_is_the_mean_of_its_items_and_unknown_ones_are_the_least_popular() -> None:
+    import ibis
+
+    lists = pa.table(
+        {
+            "seq": [1, 2],
+            "strategy": ["model", "popular"],
+            "items": pa.array([["a", "b"], ["d"]], pa.list_(pa.string())),
+            "top_score": pa.array([0.5, None], pa.float64()),
+        }
+    )
+
+    found = list_features(ibis.memtable(lists), Known.before(ibis.memtable(events(*BEFORE))))
+
+    rows = found.order_by("seq").to_pyarrow().to_pydict()
+    assert rows["list_popularity"] == pytest.approx([(0.3 + 0.75) / 2, 1.0])
+    assert rows["strategy"] == ["model", "popular"]
+    assert rows["top_score"] == [0.5, None]
+
+
+def test_a_sample_is_every_nth_row_in_order_of_time_and_the_same_each_time() -> None:
+    import ibis
+
+    rows = ibis.memtable(events(*[("u", f"i{n}") for n in range(10)]).take([7, 3, 9, 0, 1, 8, 2, 6, 4, 5]))
+
+    def taken(limit: int) -> list[str]:
+        found: list[str] = (
+            sampled(rows, ("timestamp",), limit).order_by("timestamp").to_pyarrow()["item_id"].to_pylist()
+        )
+        return found
+
+    assert taken(4) == taken(4) == ["i0", "i3", "i6", "i9"]
+    assert len(taken(10)) == 10
+
+
+def write_gated(folder: Path, log: pa.Table, seqs: list[int | None] | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    column = pa.array(seqs if seqs is not None else [None] * log.num_rows, pa.int64())
+    pq.write_table(log.append_column("feedback_seq", column), folder / "interactions.parquet")
+    pq.write_table(CATALOGUE, folder / "items.parquet")
+    return folder
+
+
+def test_the_reference_is_the_last_stretch_described_by_what_came_before_it(
+    tmp_path: Path, backend: Any
+) -> None:
+    gated = write_gated(tmp_path, events(*BEFORE, ("u1", "a"), ("u9", "d")))
+
+    found = reference(backend, gated, KNOWS_ALL, 0.15)  # of 12 events the last two
+
+    assert found.events == 2
+    rows = found.features.order_by("timestamp").to_pyarrow().to_pydict()
+    assert rows["item_popularity"] == ["decile 04", "decile 10"]
+    assert rows["unknown_items"] == ["known", "unknown"]
+    assert rows["user_activity"] == ["1 to 9 before", "none before"]
+
+
+def test_the_same_events_have_the_same_features_as_reference_and_as_traffic(
+    tmp_path: Path, backend: Any
+) -> None:
+    import ibis
+
+    later = events(("u1", "a"), ("u9", "d", 5.0), ("u9", "b"), since=10)
+    whole = pa.concat_tables([events(*BEFORE), later])
+    as_reference = reference(backend, write_gated(tmp_path / "whole", whole), KNOWS_ALL, 0.2)
+    knowing = reference(backend, write_gated(tmp_path / "before", events(*BEFORE)), KNOWS_ALL, 0.2)
+
+    as_traffic = event_features(ibis.memtable(later), knowing.known, as_reference.vocabulary)
+
+    assert (
+        as_reference.features.order_by("timestamp")
+        .to_pyarrow()
+        .equals(as_traffic.order_by("timestamp").to_pyarrow())
+    )
+
+
+def test_only_what_the_live_model_knows_is_in_the_reference(tmp_path: Path, backend: Any) -> None:
+    seqs = [None] * 8 + [5, 6]
+    gated = write_gated(tmp_path, events(*BEFORE), seqs)
+    live = LiveModel(version=1, since=0, newest=6_000_000, feedback_watermark=5)
+
+    known = reference(backend, gated, live, 0.3).known
+
+    # Of seconds 0 to 9: those up to 6. Row 8 (seq 5) is too new, row 9 (seq 6) unknown twice over.
+    assert dict(known.users.to_pyarrow().to_pandas()[["user_id", "earlier"]].to_numpy().tolist()) == {
+        "u1": 6,
+        "u2": 1,
+    }
+    live = LiveModel(version=1, since=0, newest=None, feedback_watermark=5)
+    known = reference(backend, gated, live, 0.3).known
+    assert dict(known.users.to_pyarrow().to_pandas()[["user_id", "earlier"]].to_numpy().tolist()) == {
+        "u1": 6,
+        "u2": 3,
+    }
+
+
+def test_a_missing_table_is_named_with_what_brings_it_back(tmp_path: Path, backend: Any) -> None:
+    with pytest.raises(StageError, match=r"interactions\.parquet is missing\n.*`dvc pull`"):
+        reference(backend, tmp_path, KNOWS_ALL, 0.2)
+
+
+def test_a_truncated_table_is_named(tmp_path: Path, backend: Any) -> None:
+    path = write_gated(tmp_path, events(*BEFORE)) / "interactions.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StageError, match=r"interactions\.parquet is damaged"):
+        reference(backend, tmp_path, KNOWS_ALL, 0.2)
+
+
+def test_a_table_that_lacks_a_column_is_named(tmp_path: Path, backend: Any) -> None:
+    write_gated(tmp_path, events(*BEFORE))
+    pq.write_table(events(*BEFORE), tmp_path / "interactions.parquet")
+    with pytest.raises(StageError, match=r"interactions\.parquet has no column feedback_seq"):
+        reference(backend, tmp_path, KNOWS_ALL, 0.2)
+
+
+def test_data_that_the_model_does_not_know_is_no_reference(tmp_path: Path, backend: Any) -> None:
+    gated = write_gated(tmp_path, events(*BEFORE), list(range(1, 11)))
+    with pytest.raises(StageError, match="no event that model version 1 knows"):
+        reference(backend, gated, KNOWS_ALL, 0.2)
+
+
+def test_events_without_an_order_in_time_are_no_reference(tmp_path: Path, backend: Any) -> None:
+    log = events(*BEFORE)
+    one_time = pa.array([0] * 10).cast(INTERACTIONS.field("timestamp").type)
+    gated = write_gated(tmp_path, log.set_column(4, INTERACTIONS.field("timestamp"), one_time))
+    with pytest.raises(StageError, match="one and the same time"):
+        reference(backend, gated, KNOWS_ALL, 0.2)

@@ -1,0 +1,299 @@
+"""The whole monitor, with Evidently, on made-up traffic; and the report that it leaves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import insert
+
+from monitoring.report import write_report
+from monitoring.run import mark_asked, monitor
+from monitoring.verdicts import Verdict, latest
+from monitoring.window import HOUR
+from recloop.data.schema import INTERACTIONS, ITEMS
+from recloop.errors import RecloopError, RegistryError, StageError
+from recloop.project import Project
+from recloop.serving.events import events
+from recloop.serving.impressions import impressions
+from recloop.storage import connect
+
+SINCE = int(datetime(2026, 11, 24, tzinfo=UTC).timestamp()) * 1_000_000
+CATALOGUE, NEW_ITEMS, USERS = 200, 20, 300
+TRAFFIC = 2000
+
+
+@dataclass(frozen=True)
+class World:
+    """How people behave: independent events, popular items first."""
+
+    new_items: float = 0.0
+    """Share of events on items that came out lately"""
+    reversed_taste: bool = False
+    """What was popular is not any more, and the other way round"""
+    low_values: bool = False
+
+    def events(self, count: int, seed: int) -> dict[str, list[Any]]:
+        rng = np.random.default_rng(seed)
+        weights = 1 / np.arange(1, CATALOGUE + 1) ** 0.7
+        items = rng.choice(CATALOGUE, count, p=weights / weights.sum())
+        if self.reversed_taste:
+            items = CATALOGUE - 1 - items
+        is_new = rng.random(count) < self.new_items
+        items = np.where(is_new, CATALOGUE + rng.integers(NEW_ITEMS, size=count), items)
+        values = rng.choice([1.0, 2.0, 3.0, 4.0, 5.0], count, p=[0.05, 0.1, 0.3, 0.35, 0.2])
+        return {
+            "user_id": [f"u{user}" for user in rng.integers(USERS, size=count)],
+            "item_id": [f"i{item}" for item in items],
+            "event": ["rating"] * count,
+            "value": (6 - values if self.low_values else values).tolist(),
+        }
+
+
+def write_project(root: Path) -> Project:
+    """A project whose live model knows 6,000 events of a plain world."""
+    root.mkdir()
+    (root / "params.yaml").write_bytes((Path(__file__).parents[2] / "params.yaml").read_bytes())
+    log = World().events(6000, seed=1)
+    table = pa.table(
+        {**log, "timestamp": pa.array(range(6000)).cast(INTERACTIONS.field("timestamp").type)},
+        schema=INTERACTIONS,
+    )
+    gated = root / "data" / "gated"
+    gated.mkdir(parents=True)
+    pq.write_table(
+        table.append_column("feedback_seq", pa.nulls(6000, pa.int64())), gated / "interactions.parquet"
+    )
+    names = [f"i{item}" for item in range(CATALOGUE + NEW_ITEMS)]
+    kinds = [[f"kind {item % 5}"] for item in range(CATALOGUE + NEW_ITEMS)]
+    pq.write_table(
+        pa.table({"item_id": names, "title": names, "categories": kinds}, schema=ITEMS),
+        gated / "items.parquet",
+    )
+    package = root / "var" / "live" / "v1"
+    package.mkdir(parents=True)
+    (package / "package.json").write_text(json.dumps({"newest": None, "feedback_watermark": 0}))
+    pointer = {"version": 1, "folder": "v1", "since": datetime.fromtimestamp(SINCE / 1e6, UTC).isoformat()}
+    (root / "var" / "live" / "champion.json").write_text(json.dumps(pointer))
+    return Project(root)
+
+
+def receive(project: Project, world: World, at: int, count: int = TRAFFIC) -> None:
+    log = world.events(count, seed=at % 1000 + 2)
+    database = connect(project.database_url)
+    with database.begin() as connection:
+        rows = [
+            {"event_id": f"{at}-{n}", "timestamp": at + n, "received_at": at + n}
+            | {column: values[n] for column, values in log.items()}
+            for n in range(count)
+        ]
+        connection.execute(insert(events), rows)
+    database.dispose()
+
+
+def serve(project: Project, at: int, strategy: str, count: int = 1500) -> None:
+    rng = np.random.default_rng(3)
+    database = connect(project.database_url)
+    with database.begin() as connection:
+        rows = [
+            {
+                "request_id": f"{at}-{n}",
+                "user_id": "u1",
+                "served_at": at + n,
+                "version": 1,
+                "variant": "champion",
+                "strategy": strategy,
+                "items": [f"i{item}" for item in rng.integers(CATALOGUE, size=5)],
+                "scores": rng.random(5).tolist(),
+                "history_length": 3,
+            }
+            for n in range(count)
+        ]
+        connection.execute(insert(impressions), rows)
+    database.dispose()
+
+
+def drifted(verdict: Verdict) -> list[str]:
+    return [signal.name for signal in verdict.signals if signal.drifted]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return write_project(tmp_path / "project")
+
+
+# Without Evidently.
+
+
+def test_an_empty_database_is_insufficient_and_no_error(project: Project) -> None:
+    verdict = monitor(project, lambda: SINCE + HOUR)
+
+    assert verdict.verdict == "insufficient"
+    assert verdict.reasons == ("0 events in the window; monitoring.min_events is 1,000",)
+    assert verdict.report is None
+    assert not (project.reports / "drift").exists()
+
+
+def test_without_a_champion_there_is_nothing_to_judge(project: Project) -> None:
+    (project.live / "champion.json").unlink()
+    with pytest.raises(RegistryError, match="no model is live"):
+        monitor(project, lambda: SINCE + HOUR)
+
+
+def test_without_its_training_data_there_is_nothing_to_compare_with(project: Project) -> None:
+    receive(project, World(), SINCE)
+    (project.gated / "interactions.parquet").unlink()
+    with pytest.raises(StageError, match=r"interactions\.parquet is missing"):
+        monitor(project, lambda: SINCE + HOUR)
+
+
+class Page:
+    """What `write_report` needs of Evidently's snapshot."""
+
+    def __init__(self, body: str = "<body></body>") -> None:
+        self._body = body
+
+    def get_html_str(self, *, as_iframe: bool) -> str:
+        assert not as_iframe
+        return f"<html>{self._body}</html>"
+
+    def dumps(self) -> str:
+        return "{}"
+
+
+def test_only_the_newest_reports_are_kept_and_latest_leads_to_the_last(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for second in range(5):
+        path = write_report(tmp_path, second * 1_000_000, {"report": Page()}, "ok", keep=2)
+
+    assert path == tmp_path / "19700101T000004.000000Z" / "report.html"
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == [
+        "19700101T000003.000000Z",
+        "19700101T000004.000000Z",
+        "latest.html",
+        "mine",
+    ]
+    assert 'href="19700101T000004.000000Z/report.html"' in (tmp_path / "latest.html").read_text()
+
+
+def test_words_from_outside_cannot_become_markup(tmp_path: Path) -> None:
+    path = write_report(tmp_path, 0, {"report": Page()}, "drift\nevent: <script>: 0% → 9%", keep=1)
+
+    assert "&lt;script&gt;: 0% → 9%" in path.read_text(encoding="utf-8")
+    assert "<script>" not in path.read_text(encoding="utf-8")
+
+
+def test_a_page_of_an_unknown_shape_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(RecloopError, match="without a body"):
+        write_report(tmp_path, 0, {"report": Page(body="")}, "ok", keep=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+# With Evidently: its import takes seconds, so one worker runs them all.
+
+evidently = pytest.mark.xdist_group("evidently")
+
+
+@evidently
+def test_traffic_like_the_reference_is_ok(project: Project) -> None:
+    receive(project, World(), SINCE)
+
+    verdict = monitor(project, lambda: SINCE + HOUR)
+
+    assert verdict.verdict == "ok"
+    assert verdict.events == TRAFFIC
+    assert drifted(verdict) == []
+    assert {signal.name: signal.figure for signal in verdict.signals}["event"] == 0
+
+
+@evidently
+@pytest.mark.parametrize(
+    ("world", "signals"),
+    [
+        (World(new_items=0.1), ["unknown_items"]),
+        (World(reversed_taste=True), ["item_popularity"]),
+        (World(low_values=True), ["value"]),
+    ],
+    ids=["new items", "other taste", "low values"],
+)
+def test_a_shift_is_drift_and_the_right_signal_is_named(
+    project: Project, world: World, signals: list[str]
+) -> None:
+    receive(project, world, SINCE)
+
+    verdict = monitor(project, lambda: SINCE + HOUR)
+
+    assert verdict.verdict == "drift"
+    assert drifted(verdict) == signals
+    assert [reason.split(":")[0] for reason in verdict.reasons] == signals
+    assert verdict.should_retrain
+
+
+@evidently
+def test_the_second_drift_waits_until_the_first_has_cooled_down(project: Project) -> None:
+    receive(project, World(new_items=0.3), SINCE)
+    first = monitor(project, lambda: SINCE + HOUR)
+    assert mark_asked(project, first, "event e1").acted == "asked for retraining: event e1"
+
+    second = monitor(project, lambda: SINCE + 2 * HOUR)
+
+    assert second.verdict == "drift"
+    assert not second.should_retrain
+    assert str(second.acted).startswith("cooling down since 2026-11-24 01:00:00 UTC, when verdict 1")
+    third = monitor(project, lambda: SINCE + 8 * HOUR)
+    assert third.should_retrain
+
+
+@evidently
+def test_old_traffic_does_not_accuse_a_new_model(project: Project) -> None:
+    receive(project, World(new_items=0.3), SINCE - HOUR)
+
+    assert monitor(project, lambda: SINCE + HOUR).verdict == "insufficient"
+
+
+@evidently
+def test_the_verdict_and_its_report_are_kept(project: Project) -> None:
+    receive(project, World(new_items=0.3), SINCE)
+
+    verdict = monitor(project, lambda: SINCE + HOUR)
+
+    database = connect(project.database_url)
+    assert latest(database) == (verdict,)
+    database.dispose()
+    assert verdict.report == "reports/drift/20261124T010000.000000Z/report.html"
+    page = project.root / verdict.report
+    assert page.stat().st_size < 5_000_000
+    text = page.read_text(encoding="utf-8")
+    assert "drift: 2,000 events received 2026-11-24 00:00:00 UTC to 2026-11-24 01:00:00 UTC" in text
+    assert "unknown_items: Jensen-Shannon distance" in text
+    assert "Reference: 1,201 events" in text
+    assert "Served lists were not compared" in text
+    assert "<script src=" not in text and "<link" not in text  # it opens without a network
+    snapshot = json.loads(page.with_suffix(".json").read_text())
+    assert len(snapshot["metric_results"]) == 7  # six signals, and how many drifted
+
+
+@evidently
+def test_served_lists_are_compared_with_what_the_same_version_served_before(project: Project) -> None:
+    now = SINCE + 48 * HOUR
+    receive(project, World(), now - HOUR)
+    serve(project, SINCE + HOUR, "model")
+    serve(project, now - HOUR, "popular")
+
+    verdict = monitor(project, lambda: now)
+
+    assert drifted(verdict) == ["strategy"]
+    figures = {signal.name: signal for signal in verdict.signals}
+    # Nothing in common: the greatest distance there is, the root of ln 2.
+    assert figures["strategy"].figure == pytest.approx(np.sqrt(np.log(2)))
+    assert figures["list_popularity"].figure == pytest.approx(0)
+    assert figures["top_score"].threshold is None
+    assert (project.root / str(verdict.report)).with_name("lists.html").stat().st_size < 5_000_000
+    assert 'href="lists.html"' in (project.root / str(verdict.report)).read_text(encoding="utf-8")

@@ -1,0 +1,419 @@
+"""The endpoint as its clients see it: a real `bentoml serve`, over HTTP, with a small package."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.endpoint import Client, Endpoint, make_project, until
+from tests.packages import point_at, write_package
+
+LISTS = {1: ["a", "b", "c", "d", "e"], 2: ["e", "d", "c", "b", "a"]}
+"""What each version recommends, best first."""
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    endpoint = Endpoint(make_project(tmp_path_factory.mktemp("serving") / "project"))
+    point_at(endpoint.live, 1)
+    endpoint.start()
+    try:
+        yield endpoint
+    finally:
+        endpoint.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def client(endpoint: Endpoint) -> Client:
+    return endpoint.client()
+
+
+def event(event_id: str, **fields: object) -> dict[str, object]:
+    return {"event_id": event_id, "user_id": "nobody", "item_id": "a", "event": "click"} | fields
+
+
+# Recommendations.
+
+
+def test_an_answer_says_what_it_recommends_and_where_that_comes_from(client: Client) -> None:
+    answer = client.recommend(user_id="bob", k=2)
+    assert re.fullmatch("[0-9a-f]{32}", answer.pop("request_id"))
+    assert answer == {
+        "model_version": 1,
+        "variant": "champion",
+        "strategy": "model",
+        "items": [
+            {"item_id": "a", "title": "Item a", "score": 5.0},
+            {"item_id": "d", "title": "Item d", "score": 2.0},
+        ],
+        "unknown_items": [],
+    }
+
+
+def test_everybody_gets_a_useful_answer(client: Client) -> None:
+    unknown = client.recommend(user_id="nobody-yet", k=2)
+    assert unknown["strategy"] == "popular"
+    assert [item["item_id"] for item in unknown["items"]] == ["e", "d"]
+    assert client.items() == client.items(user_id="ann", history=[]) == ["e", "d", "c", "b", "a"]
+    guest = client.recommend(history=["x", "a"], k=1)
+    assert (guest["strategy"], guest["items"][0]["item_id"], guest["unknown_items"]) == ("model", "b", ["x"])
+
+
+def test_what_to_leave_out_can_be_said(client: Client) -> None:
+    assert client.items(user_id="ann", exclude=["b", "d"]) == ["c", "e"]
+    assert client.items(user_id="ann", exclude_seen=False, k=1) == ["a"]
+
+
+# Events.
+
+
+def test_an_acknowledged_event_changes_the_same_users_next_answer(client: Client) -> None:
+    assert client.items(user_id="ann") == ["b", "c", "d", "e"]
+    client.record(event("next-1", user_id="ann", item_id="c"))
+    assert client.items(user_id="ann") == ["b", "d", "e"]
+    assert client.items(user_id="bob") == ["a", "d", "e"]
+
+
+def test_a_users_first_event_takes_them_from_popular_to_the_model(client: Client) -> None:
+    client.record(event("first-1", user_id="carla", item_id="b", event="view"))
+    answer = client.recommend(user_id="carla", k=1)
+    assert (answer["strategy"], answer["items"][0]["item_id"]) == ("model", "a")
+
+
+def test_an_event_sent_again_is_named_and_not_stored_again(endpoint: Endpoint, client: Client) -> None:
+    one, two = event("again-1"), event("again-2")
+    assert client.record(one) == {"stored": 1, "duplicates": []}
+    assert client.record(one, two) == {"stored": 1, "duplicates": ["again-1"]}
+    assert len(endpoint.rows("SELECT 1 FROM events WHERE event_id LIKE 'again-%'")) == 2
+
+
+def test_an_event_is_stored_as_it_was_sent(endpoint: Endpoint, client: Client) -> None:
+    before = time.time_ns() // 1000
+    client.record(
+        event("as-1", event="rating", value=4.5, timestamp="2026-01-31T13:00:00.25+01:00", request_id="r1"),
+        event("as-2", timestamp=1_700_000_000.5),
+        event("as-3", timestamp="2026-01-31T12:00:00"),
+        event("as-4"),
+    )
+    rows = endpoint.rows("SELECT * FROM events WHERE event_id LIKE 'as-%' ORDER BY seq")
+    assert [row[1:6] for row in rows[:2]] == [
+        ("as-1", "nobody", "a", "rating", 4.5),
+        ("as-2", "nobody", "a", "click", 1.0),
+    ]
+    noon = 1_769_860_800_000_000
+    assert [row[6] for row in rows[:3]] == [noon + 250_000, 1_700_000_000_500_000, noon]
+    assert [row[8] for row in rows[:2]] == ["r1", None]
+    assert before <= rows[3][6] == rows[3][7] <= time.time_ns() // 1000
+
+
+def test_one_bad_event_keeps_the_whole_batch_out(endpoint: Endpoint, client: Client) -> None:
+    status, answer = client.post("/events", {"events": [event("whole-1"), event("whole-2", value="much")]})
+    assert status == 422
+    assert "events.1.value" in answer["error"]
+    assert endpoint.rows("SELECT 1 FROM events WHERE event_id LIKE 'whole-%'") == []
+
+
+def test_without_its_database_it_says_so_and_recommends_on(endpoint: Endpoint, client: Client) -> None:
+    endpoint.rows("ALTER TABLE events RENAME TO away")
+    try:
+        status, answer = client.post("/events", {"events": [event("away-1")]})
+        assert (status, client.recommend(user_id="ann")["strategy"]) == (503, "model")
+        assert "the database of events does not answer" in answer["error"]
+        assert "send them again" in answer["remedy"]
+    finally:
+        endpoint.rows("ALTER TABLE away RENAME TO events")
+    assert client.record(event("away-1"))["stored"] == 1
+
+
+# What cannot be answered.
+
+BAD = {
+    "no JSON": ("/recommend", b'{"user_id": "ann"', 400, "the body is not JSON: EOF"),
+    "no body": ("/recommend", b"", 400, "the body is not JSON"),
+    "no UTF-8": ("/recommend", b'{"user_id": "\xff"}', 400, "the body is not JSON"),
+    "half a surrogate": ("/recommend", b'{"user_id": "\\ud800"}', 400, "the body is not JSON"),
+    "a list": ("/recommend", b"[]", 422, "the body is no JSON object"),
+    "null": ("/events", b"null", 422, "the body is no JSON object"),
+    "a number for a user": ("/recommend", b'{"user_id": 1}', 422, "user_id: Input should be a valid string"),
+    "an empty user": ("/recommend", b'{"user_id": ""}', 422, "user_id: String should have at least 1"),
+    "a NUL": ("/recommend", b'{"user_id": "a\\u0000"}', 422, "user_id: should hold no control characters"),
+    "a long id": (
+        "/recommend",
+        b'{"user_id": "%s"}' % (b"u" * 257),
+        422,
+        "user_id: String should have at most",
+    ),
+    "an unknown key": ("/recommend", b'{"usr_id": "a"}', 422, "usr_id: unknown key; did you mean `user_id`?"),
+    "k of zero": ("/recommend", b'{"k": 0}', 422, "k: Input should be greater than or equal to 1"),
+    "k too large": ("/recommend", b'{"k": 21}', 422, "k: should be at most 20 (serving.max_k)"),
+    "half of k": ("/recommend", b'{"k": 1.5}', 422, "k: Input should be a valid integer"),
+    "a true k": ("/recommend", b'{"k": true}', 422, "k: Input should be a valid integer"),
+    "k beyond reason": ("/recommend", b'{"k": 1' + b"0" * 50 + b"}", 422, "k: should be at most 20"),
+    "k beyond numbers": ("/recommend", b'{"k": 1' + b"0" * 5000 + b"}", 400, "number out of range"),
+    "a long history": (
+        "/recommend",
+        json.dumps({"history": ["a"] * 31}).encode(),
+        422,
+        "history: should hold at most 30 items (serving.max_history), not 31",
+    ),
+    "much to exclude": (
+        "/recommend",
+        json.dumps({"exclude": ["a"] * 31}).encode(),
+        422,
+        "exclude: should hold at",
+    ),
+    "a nested history": (
+        "/recommend",
+        b'{"history": [["a"]]}',
+        422,
+        "history.0: Input should be a valid string",
+    ),
+    "no end of nesting": ("/recommend", b"[" * 5000, 400, "the body is not JSON: recursion limit"),
+    "no end at all": ("/recommend", b"[" + b" " * 1_000_000, 413, "the body is longer than"),
+    "no events": ("/events", b'{"events": []}', 422, "events: List should have at least 1 item"),
+    "an event alone": ("/events", json.dumps(event("x")).encode(), 422, "events: is missing"),
+    "many events": (
+        "/events",
+        json.dumps({"events": [event(str(n)) for n in range(31)]}).encode(),
+        422,
+        "events: should hold at most 30 events",
+    ),
+    "no event id": ("/events", b'{"events": [{"user_id": "a"}]}', 422, "events.0.event_id: is missing"),
+    "a strange event": (
+        "/events",
+        json.dumps({"events": [event("x", event="Click me")]}).encode(),
+        422,
+        "events.0.event: should be a short lower-case name, e.g. click",
+    ),
+    "not a number": (
+        "/events",
+        json.dumps({"events": [event("x", value=float("nan"))]}).encode(),
+        422,
+        "events.0.value",
+    ),
+    "infinity": (
+        "/events",
+        json.dumps({"events": [event("x", value=1e999)]}).encode(),
+        422,
+        "events.0.value",
+    ),
+    "milliseconds": (
+        "/events",
+        json.dumps({"events": [event("x", timestamp=1_700_000_000_000)]}).encode(),
+        422,
+        "should lie between 1970 and tomorrow; a number is in seconds",
+    ),
+    "no time": (
+        "/events",
+        json.dumps({"events": [event("x", timestamp="noon")]}).encode(),
+        422,
+        "or ISO 8601",
+    ),
+    "a true time": (
+        "/events",
+        json.dumps({"events": [event("x", timestamp=True)]}).encode(),
+        422,
+        "or ISO 8601",
+    ),
+    "year one": (
+        "/events",
+        json.dumps({"events": [event("x", timestamp="0001-01-01T00:00:00")]}).encode(),
+        422,
+        "between 1970 and tomorrow",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_request_gets_one_message_with_cause_and_remedy(client: Client, case: str) -> None:
+    path, body, expected, message = BAD[case]
+    status, answer = client.send("POST", path, body)
+    told = json.loads(answer)
+    assert status == expected, told
+    assert set(told) == {"error", "remedy"}
+    assert message in told["error"]
+    assert told["remedy"]
+    assert "Traceback" not in told["error"]
+    assert "\n" not in told["error"]
+    assert len(told["error"]) < 1000
+
+
+def test_all_faults_of_a_request_are_told_at_once(client: Client) -> None:
+    _, answer = client.post("/recommend", {"user_id": 1, "k": 99, "what": 0})
+    assert re.match("user_id: .*; k: .*; what: unknown key", answer["error"])
+
+
+def test_a_wrong_method_is_told_the_right_one(client: Client) -> None:
+    status, body = client.send("GET", "/recommend")
+    assert status == 405
+    assert json.loads(body) == {"error": "GET /recommend: method not allowed", "remedy": "allowed: POST"}
+
+
+def test_no_bad_request_left_a_trace_in_the_log(endpoint: Endpoint) -> None:
+    assert "Traceback" not in endpoint.log.read_text()
+
+
+# What is live, and how it does.
+
+
+def test_what_is_live_is_told_to_get_and_post(client: Client) -> None:
+    status, body = client.send("GET", "/model")
+    told = json.loads(body)
+    assert (status, client.post("/model", {})) == (200, (200, told))
+    assert {
+        key: told[key] for key in ("version", "model", "reason", "items", "users", "metrics", "refused")
+    } == {
+        "version": 1,
+        "model": "popularity",
+        "reason": "it was better",
+        "items": 5,
+        "users": 2,
+        "metrics": {"ndcg_at_10": 0.5},
+        "refused": None,
+    }
+
+
+def test_every_answer_is_written_down(endpoint: Endpoint, client: Client) -> None:
+    answer = client.recommend(user_id="bob", k=2)
+    query = "SELECT * FROM impressions WHERE request_id = ?"
+    until(lambda: len(endpoint.rows(query, answer["request_id"])) == 1, 10)
+    row = endpoint.rows(query, answer["request_id"])[0]
+    assert row[2] == "bob"
+    assert row[4:7] == (1, "champion", "model")
+    assert (json.loads(row[7]), json.loads(row[8]), row[9]) == (["a", "d"], [5.0, 2.0], 2)
+
+
+def test_health_and_figures_are_there(client: Client) -> None:
+    assert [client.send("GET", path)[0] for path in ("/healthz", "/livez", "/readyz")] == [200, 200, 200]
+    before = client.metrics()
+    client.recommend(user_id="ann")
+    client.recommend(user_id="stranger")
+    client.record(event("figures-1"))
+    client.record(event("figures-1"))
+    after = client.metrics()
+    grown = {name for name in after if after[name] != before.get(name) and "impressions" not in name}
+    assert grown == {
+        'recloop_recommendations_total{strategy="model"}',
+        'recloop_recommendations_total{strategy="popular"}',
+        "recloop_events_stored_total",
+        "recloop_events_duplicate_total",
+    }
+    assert after["recloop_live_version"] == 1
+    assert after["recloop_impressions_dropped_total"] == 0
+
+
+def test_the_page_describes_the_api_and_loads_nothing_from_elsewhere(client: Client) -> None:
+    status, body = client.send("GET", "/")
+    page = body.decode()
+    assert status == 200
+    assert "//" not in page
+    for path in re.findall(r'(?:src|href)="\.(/[^"]+)"', page):
+        assert client.send("GET", path)[0] == 200
+    document = json.loads(client.send("GET", "/docs.json")[1])
+    assert document["openapi"].startswith("3.")
+    assert {"/recommend", "/events", "/model"} <= document["paths"].keys()
+    named = set(re.findall("#/components/schemas/([A-Za-z]+)", json.dumps(document)))
+    assert named <= document["components"]["schemas"].keys()
+    request = document["components"]["schemas"]["RecommendRequest"]
+    assert request["properties"].keys() == {"user_id", "k", "history", "exclude", "exclude_seen"}
+
+
+# Swaps and crashes.
+
+
+def test_a_version_that_does_not_load_is_refused_and_shown(endpoint: Endpoint, client: Client) -> None:
+    write_package(endpoint.live / "v9")
+    (endpoint.live / "v9" / "items.parquet").write_bytes(b"PAR1")
+    point_at(endpoint.live, 9)
+    until(lambda: json.loads(client.send("GET", "/model")[1])["refused"] is not None, 30)
+    told = json.loads(client.send("GET", "/model")[1])
+    assert (told["version"], told["refused"]["version"]) == (1, 9)
+    assert "items.parquet is damaged" in told["refused"]["error"]
+    assert client.recommend(user_id="ann")["model_version"] == 1
+    point_at(endpoint.live, 1)
+    until(lambda: json.loads(client.send("GET", "/model")[1])["refused"] is None, 30)
+
+
+def test_a_swap_under_load_fails_no_request_and_mixes_no_versions(endpoint: Endpoint, client: Client) -> None:
+    stop, served, wrong = threading.Event(), {1: 0, 2: 0}, []
+
+    def hammer() -> None:
+        own = endpoint.client()
+        while not stop.is_set():
+            try:
+                status, answer = own.post("/recommend", {"history": ["a"], "exclude_seen": False})
+            except OSError as error:
+                wrong.append(repr(error))
+                own = endpoint.client()
+                continue
+            if (
+                status != 200
+                or [each["item_id"] for each in answer["items"]] != LISTS[answer["model_version"]]
+            ):
+                wrong.append(answer)
+            else:
+                served[answer["model_version"]] += 1
+
+    threads = [threading.Thread(target=hammer) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in (2, 1, 2, 1):
+            endpoint.swap(version, client)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert min(served.values()) > 0
+
+
+def test_a_swap_keeps_what_users_did_since_the_older_data(endpoint: Endpoint, client: Client) -> None:
+    """Version 3 knows all events so far, version 1 none: going back must bring the events back."""
+    client.record(event("since-1", user_id="dora", item_id="a"))
+    (newest,) = endpoint.rows("SELECT max(seq) FROM events")[0]
+    write_package(endpoint.live / "v3", watermark=newest, histories={"dora": ["a"], "bob": ["b", "c"]})
+    endpoint.swap(3, client)
+    assert client.items(user_id="dora") == ["b", "c", "d", "e"]
+    client.record(event("since-2", user_id="dora", item_id="b"))
+    assert client.items(user_id="dora") == ["c", "d", "e"]
+    endpoint.swap(1, client)
+    assert client.items(user_id="dora") == ["c", "d", "e"]
+
+
+def test_kill_9_under_load_loses_no_acknowledged_event(endpoint: Endpoint) -> None:
+    acknowledged: list[str] = []
+    tell = threading.Lock()
+
+    def send(lane: int) -> None:
+        own = endpoint.client()
+        for number in range(100_000):
+            name = f"kill-{lane}-{number}"
+            try:
+                own.record(event(name, user_id=f"killed-{lane}", item_id="abcde"[number % 2]))
+            except (OSError, ValueError, AssertionError):  # it is dead: this one was not acknowledged
+                return
+            with tell:
+                acknowledged.append(name)
+
+    threads = [threading.Thread(target=send, args=(lane,)) for lane in range(4)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(acknowledged) > 40, 60)
+    endpoint.end(signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    stored = {row[0] for row in endpoint.rows("SELECT event_id FROM events")}
+    assert set(acknowledged) <= stored
+    endpoint.start()
+    client = endpoint.client()
+    for lane in range(4):  # the sessions are back as well: a and b were clicked by each
+        assert client.items(user_id=f"killed-{lane}", k=3) == ["c", "d", "e"]
+    again = client.record(event(acknowledged[0]))
+    assert again == {"stored": 0, "duplicates": [acknowledged[0]]}
