@@ -34,6 +34,7 @@ USERS = {f"u{number:02}": ["a", "b", "c", "d"] for number in range(40)}
 PARAMS = """
 source: {kind: movielens-100k}
 zoo: [popularity]
+train: {epochs: 2}
 models:
   popularity: {half_life_days: null}
   mf: {dim: 4}

@@ -121,8 +121,7 @@ class Programs:
         begun = time.monotonic()
         while True:
             for running in self._running.values():
-                if not running.ready:
-                    self._look(running)
+                self._look(running)
             waiting = [name for name in names if not self._running[name].ready]
             if not waiting:
                 return
@@ -153,13 +152,12 @@ class Programs:
         self._watchdog.wait()
 
     def _look(self, running: _Running) -> None:
-        """See whether a program is ready by now."""
-        name, code = running.program.name, running.process.poll()
-        ends = running.program.answers is None
-        if code is not None and not (ends and code == 0):
-            raise self._failure(name, f"{name} ended {_how(code)}{'' if ends else ' before it was ready'}")
-        running.ready = code == 0 if running.program.answers is None else running.program.answers()
-        if running.ready:
+        """See whether a program is ready by now, and has not died."""
+        name, answers, code = running.program.name, running.program.answers, running.process.poll()
+        if code is not None and not (answers is None and code == 0):
+            raise self._failure(name, f"{name} ended {_how(code)}")
+        if not running.ready and (code == 0 if answers is None else answers()):
+            running.ready = True
             self._say(f"{name:<10} ready after {time.monotonic() - running.started:5.1f} s")
 
     def _keep_alive(self) -> None:

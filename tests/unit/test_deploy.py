@@ -17,7 +17,7 @@ from recloop.registry.package import PACKAGE_FILES
 from recloop.registry.promotion import promote
 from recloop.registry.tracking import open_tracking
 from recloop.serving.engine import Engine
-from recloop.serving.live import read_pointer
+from recloop.serving.pointer import read_pointer
 from recloop.storage import connect
 from tests.trained import make_project, write_model
 
@@ -51,7 +51,7 @@ def test_the_endpoint_reads_the_pointer_as_it_is_written(project: Project) -> No
 def test_deploying_again_changes_nothing(project: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in project.live.rglob("*") if path.name != ".lock"}
 
-    assert str(deploy(project)).startswith("v1 is live in v1 since 20")
+    assert str(deploy(project)).startswith("v1 is live already, champion since 20")
     assert deploy_if_changed(project) is False
 
     assert before == {

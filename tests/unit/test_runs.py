@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from recloop.errors import RegistryError, StageError
+from recloop.errors import ConfigError, RegistryError, StageError
 from recloop.files import sha256
 from recloop.project import Project
-from recloop.registry import runs
+from recloop.registry import runs, stages
 from recloop.registry.journal import Journal
 from recloop.registry.provenance import Provenance
 from recloop.registry.tracking import open_tracking
@@ -109,6 +111,20 @@ def test_a_training_that_failed_is_a_failed_run_that_nobody_finds(project: Proje
     (run,) = tracking.client.search_runs([tracking.experiment_id])
     assert run.info.status == "FAILED"
     assert runs.run_of(tracking, project, "popularity") is None
+
+
+def test_a_run_whose_process_was_killed_is_marked_so_by_the_next_one(project: Project) -> None:
+    tracking = open_tracking(project)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    killed, elsewhere, ours = (runs.start_run(tracking, project, "popularity") for _ in range(3))
+    killed.tag({"recloop.process": f"{dead.pid} on {platform.node()}"})
+    elsewhere.tag({"recloop.process": f"{dead.pid} on another machine"})
+
+    runs.start_run(tracking, project, "popularity")
+
+    status = [tracking.client.get_run(run.run_id).info.status for run in (killed, elsewhere, ours)]
+    assert status == ["KILLED", "RUNNING", "RUNNING"]
 
 
 def test_a_model_without_a_run_gets_one_from_its_files_and_only_one(project: Project) -> None:
@@ -237,6 +253,46 @@ def test_a_file_that_is_no_database_is_said_to_be_none(project: Project) -> None
 
     with pytest.raises(RegistryError, match="file is not a database"):
         open_tracking(project)
+
+
+def test_the_stages_train_and_judge_a_model_and_log_both_to_one_run(project: Project) -> None:
+    shutil.rmtree(project.reports)
+    shutil.rmtree(project.model("popularity"))
+
+    assert "validation NDCG@10" in str(stages.train(project, "popularity"))
+    assert "test" not in {path.parent.name for path in project.reports.rglob("*.json")}
+    assert "40 cases of 40 users" in str(stages.evaluate(project, "popularity"))
+
+    tracking = open_tracking(project)
+    (run,) = tracking.client.search_runs([tracking.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["recloop.data_sha256"] == sha256(project.prepared)
+    told = json.loads((project.reports / "evaluation" / "popularity.json").read_text())
+    assert run.data.metrics["test.ndcg_at_10"] == told["ndcg_at_10"]["mean"]
+    assert run.data.metrics["valid.recall_at_10"] == run.data.metrics["recall_at_10"]
+
+
+def test_the_stages_write_the_same_bytes_with_and_without_mlflow(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def outputs() -> tuple[str, str]:
+        stages.train(project, "mf")
+        stages.evaluate(project, "mf")
+        return sha256(project.model("mf")), sha256(project.reports)
+
+    with_mlflow = outputs()
+    assert "warning" not in capsys.readouterr().err
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("RECLOOP_MLFLOW_URL", "http://127.0.0.1:9")
+
+    assert outputs() == with_mlflow
+    assert capsys.readouterr().err.count("recloop: warning: this is not logged") == 2
+
+
+def test_a_model_that_params_yaml_does_not_have_is_a_config_error(project: Project) -> None:
+    with pytest.raises(ConfigError, match=r"no section models\.sasrek") as caught:
+        stages.train(project, "sasrek")
+    assert "there are: mf, popularity" in (caught.value.remedy or "")
 
 
 def test_the_state_of_the_code_is_the_commit_and_what_changed_since(tmp_path: Path) -> None:

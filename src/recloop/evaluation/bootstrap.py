@@ -43,7 +43,8 @@ def interval(values: np.ndarray, *, samples: int, confidence: float, seed: int) 
     """
     if not len(values):
         raise StageError(
-            "there is no user to judge by", remedy="raise split.valid_share or split.test_share, or give more data"
+            "there is no user to judge by",
+            remedy="raise split.valid_share or split.test_share, or give more data",
         )
     rng = np.random.default_rng(seed)
     rows = max(1, DRAWS // len(values))

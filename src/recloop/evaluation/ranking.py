@@ -90,7 +90,11 @@ def _blocks(order: np.ndarray, lengths: np.ndarray, catalogue_size: int) -> Iter
     start = 0
     while start < len(order):
         end = start + 1
-        while end < len(order) and end - start < most and (end + 1 - start) * (lengths[order[end]] + 1) <= PLACES:
+        while (
+            end < len(order)
+            and end - start < most
+            and (end + 1 - start) * (lengths[order[end]] + 1) <= PLACES
+        ):
             end += 1
         yield order[start:end]
         start = end

@@ -106,7 +106,11 @@ class Recommender(nn.Module, ABC):
             ModelError: an item code is not of this catalogue.
         """
         for name, codes in (("histories", histories.values), ("candidates", candidates)):
-            if codes is not None and codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.catalogue_size:
+            if (
+                codes is not None
+                and codes.numel()
+                and not 0 <= int(codes.min()) <= int(codes.max()) < self.catalogue_size
+            ):
                 raise ModelError(
                     f"{self.name}: {name} hold an item code outside 0 … {self.catalogue_size - 1}",
                     remedy="give it codes of the data it was trained on",

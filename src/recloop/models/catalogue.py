@@ -62,7 +62,10 @@ def build(
         ConfigError: as `model_config`.
     """
     return model_class(name)(
-        model_config(name, params), catalogue_size=catalogue_size, user_count=user_count, max_history=max_history
+        model_config(name, params),
+        catalogue_size=catalogue_size,
+        user_count=user_count,
+        max_history=max_history,
     )
 
 
@@ -79,7 +82,9 @@ def load_model(folder: Path) -> Recommender:
     path = folder / DESCRIPTION
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         found = told.get("format") if isinstance(told, dict) else None
-        raise ModelError(f"{path}: format {found!r} is not known; this version reads format {FORMAT}", remedy=REMEDY)
+        raise ModelError(
+            f"{path}: format {found!r} is not known; this version reads format {FORMAT}", remedy=REMEDY
+        )
     try:
         model = build(
             told["name"],

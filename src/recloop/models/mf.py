@@ -46,7 +46,9 @@ class MatrixFactorisation(Learner):
     config: MfConfig
 
     def __init__(self, config: MfConfig, *, catalogue_size: int, user_count: int, max_history: int) -> None:
-        super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
+        super().__init__(
+            config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history
+        )
         self.users = nn.Embedding(user_count, config.dim)
         self.items = nn.Embedding(catalogue_size, config.dim)
         self.biases = nn.Parameter(torch.zeros(catalogue_size))
@@ -76,8 +78,10 @@ class MatrixFactorisation(Learner):
         if mode != "fold" and users is not None:
             known = self.users.weight[users.clamp(min=0)] * (users >= 0)[:, None]
             isk = (known.abs().sum(1) > 0)[:, None]
-            if mode == "user": u = torch.where(isk, known, u)
-            if mode == "mix": u = torch.where(isk, (known + u) / 2, u)
+            if mode == "user":
+                u = torch.where(isk, known, u)
+            if mode == "mix":
+                u = torch.where(isk, (known + u) / 2, u)
         return torch.cat([u, torch.ones_like(n)], 1)
 
     def item_matrix(self):
@@ -92,8 +96,8 @@ class MatrixFactorisation(Learner):
         w = batch.weights
         l = (w * ce).sum() / w.sum()
         if self.config.prior:
-            share=batch.histories.lengths/100
-            l = l + self.config.ridge/2*(u.square().sum(1)*share.clamp(max=1)).sum()/w.sum()
+            share = batch.histories.lengths / 100
+            l = l + self.config.ridge / 2 * (u.square().sum(1) * share.clamp(max=1)).sum() / w.sum()
         if self.config.l2:
-            l = l + self.config.l2/2*self.items.weight.square().sum()*batch.events/80000/w.sum()
+            l = l + self.config.l2 / 2 * self.items.weight.square().sum() * batch.events / 80000 / w.sum()
         return l

@@ -35,7 +35,9 @@ class Popularity(ClosedForm):
     def __init__(
         self, config: PopularityConfig, *, catalogue_size: int, user_count: int, max_history: int
     ) -> None:
-        super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
+        super().__init__(
+            config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history
+        )
         self.register_buffer("counts", torch.zeros(catalogue_size))
 
     def fit(self, prepared: Prepared) -> None:

@@ -7,36 +7,31 @@ still use it.
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from recloop.errors import RegistryError
+from recloop.errors import RegistryError, ServingError
 from recloop.files import write_json
 from recloop.project import Project
 from recloop.registry import history, versions
 from recloop.registry.locks import held
 from recloop.registry.tracking import Tracking, open_tracking
-from recloop.serving.pointer import pack_only
+from recloop.serving.pointer import POINTER, Pointer, pack_only, read_pointer
 from recloop.storage import connect
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """`champion.json`."""
+    """What a deployment came to."""
 
-    version: int
-    folder: str
-    """The package's folder, beside `champion.json`."""
-    since: str
-    """Since when it is champion (ISO, UTC)."""
-    previous: int | None
-    """The version that was live here before; its folder is still there."""
-    reason: str
+    live: Pointer
+    changed: bool
+    """Whether it was not live before."""
 
     def __str__(self) -> str:
-        return f"v{self.version} is live in {self.folder} since {self.since} ({self.reason})"
+        state = "is live now" if self.changed else "is live already"
+        return f"v{self.live.version} {state}, champion since {self.live.since}: {self.live.reason}"
 
 
 def deploy(project: Project) -> Deployed:
@@ -58,12 +53,16 @@ def deploy(project: Project) -> Deployed:
             history.reconcile(engine, number)
             newest = history.last(engine)
         assert newest is not None  # noqa: S101 (reconcile has just seen to it)
-        live = current(project)
-        if live is not None and live.version == number and (project.live / live.folder).is_dir():
-            return live
+        before = current(project)
+        if before is not None and _is_live(project, before, number):
+            return Deployed(before, changed=False)
         since = datetime.fromtimestamp(newest.at / 1e6, UTC).isoformat(timespec="microseconds")
-        previous = None if live is None else live.previous if live.version == number else live.version
-        return _switch(project, tracking, Deployed(number, f"v{number}", since, previous, newest.reason))
+        previous = None if before is None else before.previous if before.version == number else before.version
+        live = Pointer(
+            version=number, folder=f"v{number}", since=since, previous=previous, reason=newest.reason
+        )
+        _switch(project, tracking, live)
+    return Deployed(live, changed=True)
 
 
 def deploy_if_changed(project: Project) -> bool:
@@ -74,33 +73,28 @@ def deploy_if_changed(project: Project) -> bool:
     """
     number = versions.champion(open_tracking(project))
     live = current(project)
-    if (
-        number is not None
-        and live is not None
-        and live.version == number
-        and (project.live / live.folder).is_dir()
-    ):
+    if number is not None and live is not None and _is_live(project, live, number):
         return False
-    deploy(project)
-    return True
+    return deploy(project).changed
 
 
-def current(project: Project) -> Deployed | None:
-    """What is live here now; None where nothing is, or where `champion.json` is damaged and is to be written
-    anew."""
-    path = project.live / "champion.json"
+def current(project: Project) -> Pointer | None:
+    """What is live here; None where nothing is, or where `champion.json` is damaged."""
     try:
-        return Deployed(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+        return read_pointer(project.live)
+    except ServingError:
         return None
 
 
-def _switch(project: Project, tracking: Tracking, live: Deployed) -> Deployed:
+def _is_live(project: Project, live: Pointer, number: int) -> bool:
+    return live.version == number and (project.live / live.folder).is_dir()
+
+
+def _switch(project: Project, tracking: Tracking, live: Pointer) -> None:
     versions.fetch(tracking, versions.get(tracking, live.version), project.live / live.folder)
     pack_only(project.live, live.folder)
-    write_json(project.live / "champion.json", asdict(live))
+    write_json(project.live / POINTER, live.model_dump())
     kept = {live.folder, f"v{live.previous}"}
     for folder in project.live.glob("v*"):
         if folder.is_dir() and folder.name not in kept:
             shutil.rmtree(folder)
-    return live

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ SAMPLING_SECONDS = 1.0
 """How often the machine's load is sampled during a training; at least once."""
 BATCH = 100
 """Params at once, as many as MLflow takes."""
+PROCESS = "recloop.process"
+"""The tag that says which process writes a run."""
 TEST = "test."
 """Metrics of the test period start with this."""
 
@@ -117,8 +121,9 @@ class Run:
 
 def start_run(tracking: Tracking, project: Project, model: str) -> Run:
     """A new run for the training of `model`, with its settings and the state of the code."""
-    provenance = Provenance.of(project.root)
-    tags = provenance.tags() | {"recloop.stage": "train", "recloop.model": model}
+    end_abandoned(tracking)
+    tags = {"recloop.stage": "train", "recloop.model": model, PROCESS: f"{os.getpid()} on {platform.node()}"}
+    tags |= Provenance.of(project.root).tags()
     with speaking(tracking.url):
         entity = tracking.client.create_run(tracking.experiment_id, tags=tags, run_name=model)
     run = Run(tracking, entity.info.run_id)
@@ -126,6 +131,15 @@ def start_run(tracking: Tracking, project: Project, model: str) -> Run:
     run.params({name: params[name] for name in ("source", "prepare", "split", "train", "evaluate")})
     run.params({"model": params["models"].get(model, {})})
     return run
+
+
+def end_abandoned(tracking: Tracking) -> None:
+    """Mark runs as killed whose process is gone: a process that is killed cannot say so itself."""
+    query = f"attributes.status = 'RUNNING' and tags.`{PROCESS}` LIKE '% on {platform.node()}'"
+    with speaking(tracking.url):
+        for entity in tracking.client.search_runs([tracking.experiment_id], query):
+            if not _is_alive(int(entity.data.tags[PROCESS].split()[0])):
+                tracking.client.set_terminated(entity.info.run_id, "KILLED")
 
 
 def find_run(tracking: Tracking, model_sha256: str, data_sha256: str) -> Run | None:
@@ -207,6 +221,16 @@ def _curve(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
         raise StageError(f"{path} is missing", remedy=_retrain(path.stem)) from error
     for row in rows:
         yield int(row.pop("epoch")), {name: float(value) for name, value in row.items() if value}
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _dvc_md5(project: Project, path: str) -> str | None:

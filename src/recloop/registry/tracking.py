@@ -24,6 +24,7 @@ REMEDY = "start MLflow (`make platform`), or set storage.mlflow_url (or RECLOOP_
 
 SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # MLflow's defaults wait four minutes for a server that is down; a stage or the endpoint's follower can't.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
