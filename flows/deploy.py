@@ -23,10 +23,11 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import MissingFlowError, ObjectAlreadyExists
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.states import Crashed
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from recloop import telemetry
 from recloop.errors import PlatformError, RecloopError
@@ -92,15 +93,18 @@ def declared_in(file: Path) -> tuple[Declared, ...]:
     """The deployments in a `prefect.yaml`.
 
     Raises:
-        PlatformError: it holds none, or one without a name, a flow or a work pool.
+        PlatformError: it is no YAML, holds none, or one without a name, a flow or a work pool.
     """
-    content = YAML(typ="safe").load(file) if file.exists() else None
+    try:
+        content = YAML(typ="safe").load(file) if file.exists() else None
+    except YAMLError as error:
+        raise PlatformError(f"{file} is not valid YAML: {error}") from error
     found = []
     for number, entry in enumerate((content or {}).get("deployments") or []):
         try:
             flow: Flow[..., Any] = load_flow_from_entrypoint(entry["entrypoint"])
             found.append(Declared(f"{flow.name}/{entry['name']}", entry["work_pool"]["name"]))
-        except (KeyError, TypeError, ImportError) as error:
+        except (KeyError, TypeError, ImportError, MissingFlowError) as error:
             raise PlatformError(
                 f"{file}: deployment {number + 1}: {type(error).__name__}: {error}",
                 remedy="each needs name, entrypoint (package.module.flow) and work_pool.name",

@@ -46,7 +46,7 @@ def judge(project: Project) -> Verdict:
 
     verdict = monitor(project)
     get_run_logger().info("%s", verdict)
-    create_markdown_artifact(_page(project, verdict), key="verdict", description=f"Verdict {verdict.id}")
+    create_markdown_artifact(page(project, verdict), key="verdict", description=f"Verdict {verdict.id}")
     return verdict
 
 
@@ -66,7 +66,7 @@ def reason(verdict: Verdict) -> str:
     return f"drift, verdict {verdict.id}: {'; '.join(verdict.reasons)}"
 
 
-def _page(project: Project, verdict: Verdict) -> str:
+def page(project: Project, verdict: Verdict) -> str:
     lines = [f"# {verdict.verdict}", "", f"Model version {verdict.version}, {verdict.events:,} events.", ""]
     lines += [f"- {line}" for line in verdict.reasons]
     if verdict.signals:

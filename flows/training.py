@@ -165,8 +165,8 @@ def follow_up(project: Project, report: PromotionReport) -> list[str]:
     warnings = []
     for future in following:
         future.wait()
-        problem = future.state.result(raise_on_failure=False)
-        if isinstance(problem, Exception):
+        if not future.state.is_completed():
+            problem = future.state.result(raise_on_failure=False)
             warnings.append(f"warning: {problem}")
             get_run_logger().warning("%s", problem)
     return warnings
@@ -175,7 +175,7 @@ def follow_up(project: Project, report: PromotionReport) -> list[str]:
 @task(name="announce", task_run_name="announce", cache_policy=NO_CACHE)
 def announce(project: Project, report: PromotionReport) -> None:
     """Show the comparison in the UI, and emit `recloop.promoted` or `recloop.rejected`."""
-    create_markdown_artifact(_page(project, report), key="comparison", description=str(report))
+    create_markdown_artifact(page(project, report), key="comparison", description=str(report))
     if report.verdict == "unchanged":
         return
     payload = {name: str(value) for name, value in report.numbers.items()}
@@ -211,7 +211,7 @@ def counted(outcomes: list[Outcome]) -> str:
     return f"{len(outcomes)} stages: " + ", ".join(f"{n} {outcome}" for outcome, n in numbers.items() if n)
 
 
-def _page(project: Project, report: PromotionReport) -> str:
+def page(project: Project, report: PromotionReport) -> str:
     """The comparison's table and the verdict, as Markdown."""
     table = project.reports / "comparison.csv"
     head, *rows = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()]

@@ -95,7 +95,7 @@ class Platform:
 
     def __enter__(self) -> Platform:
         with ExitStack() as stack:
-            lock = stack.enter_context(_Lock(self._project.var / "platform.lock"))
+            lock = stack.enter_context(Lock(self._project.var / "platform.lock"))
             self._choose_ports()
             programs = stack.enter_context(
                 Programs(
@@ -149,7 +149,7 @@ class Platform:
             "PREFECT_API_URL": self.addresses.prefect_api,
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
             "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": str(self._schedules),
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
             # On disk: kept in memory, a server that was started again would never give a run's slot back.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -230,13 +230,13 @@ def choose_port(host: str, port: int, key: str, variable: str) -> int:
         return int(probe.getsockname()[1])
 
 
-class _Lock:
+class Lock:
     """One platform a project. Held until the last process that has the descriptor is gone."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __enter__(self) -> _Lock:
+    def __enter__(self) -> Lock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self.descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

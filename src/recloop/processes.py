@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recloop.errors import PlatformError
-from recloop.watchdog import MARK, end_marked
+from recloop.watchdog import MARK, SECONDS, end_marked
 
 Say = Callable[[str], None]
 
@@ -145,7 +145,7 @@ class Programs:
             self._watch.join()
         for name, running in reversed(self._running.items()):
             _ask_to_end(running.process, self._stop_seconds)
-            end_marked(self._mark_of(name))
+            end_marked(self._mark_of(name), min(SECONDS, self._stop_seconds))
         self._running.clear()
         assert self._watchdog.stdin is not None  # noqa: S101 (for the type checker)
         self._watchdog.stdin.close()

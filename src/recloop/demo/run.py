@@ -49,8 +49,8 @@ from recloop.registry.history import show_history
 from recloop.storage import connect
 
 ZOO = ("popularity", "mf", "sasrec")
-LEARNT_UNTIL = datetime(1997, 12, 31, tzinfo=UTC)
-VISITS = 12_000
+LEARNT_UNTIL = datetime(1997, 11, 14, tzinfo=UTC)
+VISITS = 35_000
 SPOIL_EVERY = 200
 """Every so many events one is broken, as from a client with a bug."""
 STEADY_PER_SECOND = 10.0

@@ -1,0 +1,254 @@
+"""What the flows decide and say. That they run, and on what, is in tests/e2e."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.schemas.objects import State
+from prefect.flows import load_flow_from_entrypoint
+from prefect.logging import disable_run_logger
+from prefect.states import Completed, Failed
+from ruamel.yaml import YAML
+
+from flows import monitoring, training
+from flows.deploy import declared_in
+from flows.events import emit
+from monitoring.policy import Signal
+from monitoring.verdicts import Verdict
+from recloop.errors import GateError, PlatformError, StageError
+from recloop.pipeline import repro
+from recloop.platform import POOL, WORKERS
+from recloop.project import Project
+from recloop.registry.promotion import PromotionReport
+from tests.conftest import ROOT
+
+DEPLOYMENTS = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
+
+
+def verdict(*signals: Signal, reasons: tuple[str, ...]) -> Verdict:
+    return Verdict(
+        id=7,
+        at=0,
+        window_from=0,
+        window_to=0,
+        version=3,
+        events=1200,
+        verdict="drift",
+        signals=signals,
+        reasons=reasons,
+        report="reports/drift/7/index.html",
+    )
+
+
+def report(verdict: Any, objections: tuple[str, ...] = ()) -> PromotionReport:
+    return PromotionReport(
+        verdict, "sasrec", 3, 3, 2, "NDCG@10 0.12 against 0.10", objections, {"users": 900}
+    )
+
+
+class TestPrefectYaml:
+    def test_it_declares_the_two_production_deployments(self) -> None:
+        declared = declared_in(ROOT / "prefect.yaml")
+        assert [(d.name, d.pool) for d in declared] == [
+            ("training/production", POOL),
+            ("monitoring/production", POOL),
+        ]
+
+    def test_each_queue_has_a_worker_of_the_platform(self) -> None:
+        queues = {entry["work_pool"]["work_queue_name"] for entry in DEPLOYMENTS}
+        assert queues == set(WORKERS.values())
+
+    def test_two_trainings_never_run_at_once_and_none_is_lost(self) -> None:
+        assert DEPLOYMENTS[0]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+
+    def test_the_trigger_listens_to_what_the_monitor_emits_and_hands_its_reason_on(self) -> None:
+        (trigger,) = DEPLOYMENTS[0]["triggers"]
+        assert trigger["expect"] == [monitoring.DRIFT]
+        assert trigger["parameters"] == {"reason": "{{ event.payload.reason }}"}
+
+    @pytest.mark.parametrize("entry", DEPLOYMENTS, ids=lambda entry: entry["entrypoint"])
+    def test_each_parameter_is_one_of_the_flow(self, entry: dict[str, Any]) -> None:
+        known = set(load_flow_from_entrypoint(entry["entrypoint"]).parameters.properties)
+        given = [*entry["schedules"], *entry.get("triggers", [])]
+        assert {name for each in given for name in each.get("parameters", {})} <= known
+
+    def test_no_path_of_a_machine_is_in_it(self) -> None:
+        assert "{{ $RECLOOP_ROOT }}" in (ROOT / "prefect.yaml").read_text()
+
+    @pytest.mark.parametrize(
+        ("content", "complaint"),
+        [
+            (None, "declares no deployment"),
+            ("deployments: []", "declares no deployment"),
+            ("deployments: [{name: production}]", "deployment 1: KeyError: 'entrypoint'"),
+            ("deployments: [{name: x, entrypoint: flows.training.training}]", "KeyError: 'work_pool'"),
+            ("deployments: [{name: x, entrypoint: flows.gone.gone, work_pool: {name: p}}]", "flows.gone"),
+            ("deployments: [{name: x, entrypoint: flows.training.gone, work_pool: {name: p}}]", "gone"),
+            ("deployments: [", "is not valid YAML"),
+        ],
+    )
+    def test_a_broken_one_is_an_error_that_says_where(
+        self, tmp_path: Path, content: str | None, complaint: str
+    ) -> None:
+        file = tmp_path / "prefect.yaml"
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(PlatformError, match=complaint):
+            declared_in(file)
+
+
+class TestTraining:
+    @pytest.mark.parametrize(
+        ("outcome", "state"), [("ran", "Completed"), ("restored", "Cached"), ("unchanged", "Up to date")]
+    )
+    def test_the_state_of_a_task_says_what_came_of_its_stage(
+        self, monkeypatch: pytest.MonkeyPatch, outcome: repro.Outcome, state: str
+    ) -> None:
+        monkeypatch.setattr(repro, "reproduce", lambda *_args, **_kwargs: outcome)
+        with disable_run_logger():
+            found = training.run_stage.fn(Project(Path()), "prepare", threading.Event())
+        assert found.name == state
+        assert found.is_completed()
+
+    def test_a_run_that_is_ended_waits_no_longer_for_another_process(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def busy(*_args: Any, sleep: Any, **_kwargs: Any) -> repro.Outcome:
+            sleep(600)
+            return "ran"
+
+        monkeypatch.setattr(repro, "reproduce", busy)
+        ended = threading.Event()
+        ended.set()
+        with disable_run_logger(), pytest.raises(StageError, match="stage prepare: the run was ended"):
+            training.run_stage.fn(Project(Path()), "prepare", ended)
+
+    def test_only_reading_the_source_is_tried_again(self) -> None:
+        ended = threading.Event()
+        assert training.task_of("ingest", ended).retries == 2
+        assert training.task_of("gate", ended).retries == 0
+        assert training.task_of("train@sasrec", ended).name == "train@sasrec"
+
+    def test_it_is_not_tried_again_after_another_error_or_once_the_run_is_ended(self) -> None:
+        ended = threading.Event()
+        again = training.task_of("ingest", ended).retry_condition_fn
+        assert again(None, None, failed(StageError("the network is down")))
+        assert not again(None, None, failed(GateError("too much rubbish")))
+        ended.set()
+        assert not again(None, None, failed(StageError("killed")))
+
+    @pytest.mark.parametrize(
+        ("line", "level"),
+        [
+            ("ERROR: failed to reproduce 'gate'", logging.ERROR),
+            ("recloop: the gate stops", logging.ERROR),
+            ("WARNING: stage is locked", logging.WARNING),
+            ("Running stage 'gate':", logging.INFO),
+        ],
+    )
+    def test_what_a_stage_prints_is_logged_by_its_weight(self, line: str, level: int) -> None:
+        assert training.level_of(line) == level
+
+    def test_outcomes_are_counted(self) -> None:
+        counted = training.counted(["ran", "unchanged", "ran", "restored"])
+        assert counted == "4 stages: 2 ran, 1 restored, 1 unchanged"
+
+    def test_the_page_has_the_verdict_its_objections_and_the_table(self, tmp_path: Path) -> None:
+        (tmp_path / "reports").mkdir()
+        (tmp_path / "reports" / "comparison.csv").write_text("model,ndcg_at_10\nsasrec,0.12\nmf,0.10\n")
+        page = training.page(Project(tmp_path), report("rejected", ("too slow",)))
+        assert page.splitlines() == [
+            "# rejected: v3 (sasrec)",
+            "",
+            "NDCG@10 0.12 against 0.10",
+            "",
+            "- too slow",
+            "",
+            "| model | ndcg_at_10 |",
+            "| --- | --- |",
+            "| sasrec | 0.12 |",
+            "| mf | 0.10 |",
+        ]
+
+
+class TestFollowUp:
+    @pytest.mark.parametrize(("verdict", "packaged"), [("promoted", True), ("rejected", False)])
+    def test_only_a_new_champion_is_packaged(
+        self, monkeypatch: pytest.MonkeyPatch, verdict: str, packaged: bool
+    ) -> None:
+        submitted = submit_to_a_list(monkeypatch, {})
+        assert training.follow_up(Project(Path()), report(verdict)) == []
+        assert submitted == ["announce", "push", *(["package"] if packaged else [])]
+
+    def test_what_fails_is_told_and_undoes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        submit_to_a_list(monkeypatch, {"push": PlatformError("no remote", remedy="add one")})
+        with disable_run_logger():
+            warnings = training.follow_up(Project(Path()), report("promoted"))
+        assert warnings == ["warning: no remote\n  → add one"]
+
+
+class TestMonitoring:
+    def test_the_reason_holds_the_verdict_and_its_figures(self) -> None:
+        found = verdict(reasons=("unknown_items: share 0.300 ≥ 0.1", "event: distance 0.200 ≥ 0.15"))
+        assert monitoring.reason(found) == (
+            "drift, verdict 7: unknown_items: share 0.300 ≥ 0.1; event: distance 0.200 ≥ 0.15"
+        )
+
+    def test_the_page_has_a_row_for_each_signal(self) -> None:
+        signals = (
+            Signal("unknown_items", "share", 0.3, 0.1, True, "more"),
+            Signal("top_score", "distance", 0.04, None, False, "less"),
+        )
+        lines = monitoring.page(Project(Path("/p")), verdict(*signals, reasons=("it moved",))).splitlines()
+        assert lines[0] == "# drift"
+        assert "- it moved" in lines
+        assert "| unknown_items | 0.300 | 0.1 | yes |" in lines
+        assert "| top_score | 0.040 |  |  |" in lines
+        assert lines[-1] == "Report: `/p/reports/drift/7/index.html`"
+
+    def test_without_a_live_model_there_is_nothing_to_judge(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+        monkeypatch.setenv("RECLOOP_ROOT", str(tmp_path))
+        state = monitoring.monitoring.fn()
+        assert (state.name, state.is_completed()) == ("Nothing live", True)
+
+    def test_an_event_that_the_server_does_not_take_is_an_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with (
+            temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),  # nobody listens at "discard"
+            pytest.raises(PlatformError, match=r"did not take the event recloop\.drift: .*refused"),
+        ):
+            emit("recloop.drift", model_name="recloop", payload={"reason": "r"})
+
+
+def failed(error: Exception) -> State[Any]:
+    return Failed(data=error)
+
+
+def submit_to_a_list(monkeypatch: pytest.MonkeyPatch, errors: dict[str, Exception]) -> list[str]:
+    """Let the tasks that follow a promotion end at once, with these errors."""
+    submitted: list[str] = []
+
+    class Future:
+        def __init__(self, name: str) -> None:
+            self.state = failed(errors[name]) if name in errors else Completed()
+
+        def wait(self) -> None: ...
+
+    for name in ("announce", "push", "package"):
+
+        def submit(*_args: Any, name: str = name) -> Future:
+            submitted.append(name)
+            return Future(name)
+
+        monkeypatch.setattr(getattr(training, name), "submit", submit)
+    return submitted
