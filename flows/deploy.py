@@ -1,4 +1,4 @@
-"""`python -m flows.deploy`: make a Prefect server hold what `prefect.yaml` says, no less and no more.
+"""`python -m flows.deploy [--idle]`: make a Prefect server hold what `prefect.yaml` says, no less and no more.
 
 `prefect deploy --all` does most of it. It needs the work pool to be there, it leaves deployments that are no
 longer in the file, and it calls a file that it cannot read a success: this sees to the rest.
@@ -21,6 +21,8 @@ from prefect.client.schemas.filters import (
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import MissingFlowError, ObjectAlreadyExists
@@ -52,7 +54,7 @@ class Deployed:
     deployments: tuple[str, ...]
     removed: tuple[str, ...]
     cut_off: tuple[str, ...]
-    """Runs that were under way when their workers were last stopped or killed."""
+    """Runs that were under way when their workers were stopped or killed."""
     missed: int
     """Scheduled runs whose time passed while nothing ran."""
 
@@ -61,29 +63,30 @@ class Deployed:
         if self.removed:
             lines.append(f"removed {', '.join(self.removed)}: no longer in prefect.yaml")
         if self.cut_off:
-            lines.append(
-                f"marked as crashed {', '.join(self.cut_off)}: cut off when their workers were last stopped"
-            )
+            lines.append(f"marked as crashed {', '.join(self.cut_off)}: cut off when their workers stopped")
         if self.missed:
             lines.append(f"dropped {self.missed} scheduled runs whose time passed meanwhile")
         return "\n".join(lines)
 
 
-def deploy(project: Project) -> Deployed:
-    """Deploy `prefect.yaml` to the project's own server, before any worker runs.
+def deploy(project: Project, *, idle: bool = False) -> Deployed:
+    """Deploy `prefect.yaml` to the server that PREFECT_API_URL names.
 
-    Nobody else's runs are on that server: what is under way was cut off, and would hold its deployment's only
-    slot for ever; what was missed would all be made up for at once.
+    Args:
+        project: the checkout.
+        idle: no worker of our pools runs at present. Then what is under way was cut off, and would hold its
+            deployment's only slot for ever; and what was missed would all be made up for at once.
 
     Raises:
         PlatformError: the file is wrong, or the server does not take it.
     """
     declared = declared_in(project.root / "prefect.yaml")
     with get_client(sync_client=True) as client:
-        for pool in sorted({deployment.pool for deployment in declared}):
+        pools = sorted({deployment.pool for deployment in declared})
+        for pool in pools:
             ensure_pool(client, pool)
-        cut_off = end_cut_off(client)
-        missed = drop_missed(client, datetime.now(UTC))
+        cut_off = end_cut_off(client, pools) if idle else ()
+        missed = drop_missed(client, pools, datetime.now(UTC)) if idle else 0
         prefect_deploy()
         removed = remove_others(client, declared)
     return Deployed(tuple(deployment.name for deployment in declared), removed, cut_off, missed)
@@ -164,10 +167,11 @@ def remove_others(client: SyncPrefectClient, declared: tuple[Declared, ...]) -> 
     return tuple(others)
 
 
-def end_cut_off(client: SyncPrefectClient) -> tuple[str, ...]:
+def end_cut_off(client: SyncPrefectClient, pools: list[str]) -> tuple[str, ...]:
     """Mark runs as crashed that were under way when their workers ended."""
     runs = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)))
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=pools)),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY))),
     )
     for run in runs:
         crashed: State[Any] = Crashed(message="cut off: the platform was stopped while this ran")
@@ -175,13 +179,14 @@ def end_cut_off(client: SyncPrefectClient) -> tuple[str, ...]:
     return tuple(run.name for run in runs)
 
 
-def drop_missed(client: SyncPrefectClient, now: datetime) -> int:
+def drop_missed(client: SyncPrefectClient, pools: list[str], now: datetime) -> int:
     """Delete runs that a schedule had planned for before `now`."""
     runs = client.read_flow_runs(
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=pools)),
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
             expected_start_time=FlowRunFilterExpectedStartTime(before_=now),
-        )
+        ),
     )
     planned = [run for run in runs if run.auto_scheduled]
     for run in planned:
@@ -201,6 +206,7 @@ def _arguments(*arguments: str) -> Iterator[None]:
 if __name__ == "__main__":
     telemetry.silence()
     try:
-        print("\n".join(f"recloop: {line}" for line in str(deploy(Project.find())).splitlines()))
+        deployed = deploy(Project.find(), idle="--idle" in sys.argv[1:])
+        print("\n".join(f"recloop: {line}" for line in str(deployed).splitlines()))
     except RecloopError as error:
         sys.exit(f"recloop: {error}")

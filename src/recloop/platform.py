@@ -164,7 +164,7 @@ class Platform:
         for server in servers:
             programs.start(server)
         programs.wait("prefect", seconds=START_SECONDS)
-        programs.start(Program("deploy", (sys.executable, "-m", "flows.deploy"), answers=None))
+        programs.start(Program("deploy", (sys.executable, "-m", "flows.deploy", "--idle"), answers=None))
         programs.wait("deploy", seconds=START_SECONDS)
         for line in programs.said("deploy"):
             if line.startswith("recloop: "):

@@ -75,7 +75,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SERVING", "PREFECT", "MLFLOW"):
             patch.setenv(f"RECLOOP_{name}_PORT", "0")
-        with Platform(project, mlflow=False) as platform:
+        with Platform(project, mlflow=False, schedules=False) as platform:
             yield _turn(project, platform)
 
 

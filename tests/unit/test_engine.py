@@ -122,6 +122,12 @@ def test_a_history_of_the_package_is_told_in_order(engine: Engine) -> None:
     assert engine.history("nobody") == []
 
 
+def test_what_was_seen_longer_ago_than_the_model_reads_is_left_out_too(tmp_path: Path) -> None:
+    """The small model reads ten events: `a` is the eleventh from the end."""
+    folder = write_package(tmp_path / "v1", histories={"eve": ["a", *["b"] * 10]})
+    assert ids(Engine.load(folder).recommend("eve", k=1)) == ["c"]
+
+
 def test_a_package_without_users_still_answers(tmp_path: Path) -> None:
     engine = Engine.load(write_package(tmp_path / "v1", histories={}))
     assert ids(engine.recommend("ann", ["a"], k=1)) == ["b"]

@@ -42,9 +42,12 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_old_file_and_says_so(small_disk: Path) -> None:
     path = small_disk / "file"
     path.write_text("old")
-    with pytest.raises(
-        RecloopError, match="the disk is full; the file was left as it was\n  → free some space"
-    ), replacing(path) as part:
+    with (
+        pytest.raises(
+            RecloopError, match="the disk is full; the file was left as it was\n  → free some space"
+        ),
+        replacing(path) as part,
+    ):
         part.write_bytes(b"x" * 1_000_000)
     assert path.read_text() == "old"
     assert list(small_disk.iterdir()) == [path]

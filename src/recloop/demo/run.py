@@ -50,7 +50,7 @@ from recloop.storage import connect
 
 ZOO = ("popularity", "mf", "sasrec")
 LEARNT_UNTIL = datetime(1997, 11, 14, tzinfo=UTC)
-VISITS = 35_000
+VISITS = 22_000
 SPOIL_EVERY = 200
 """Every so many events one is broken, as from a client with a bug."""
 STEADY_PER_SECOND = 10.0
@@ -73,7 +73,9 @@ def run_demo(project: Project) -> None:
         workspace = make_workspace(project, project.var / "demo", demo_params())
         visits = visits_between(_all_ratings(project), LEARNT_UNTIL, VISITS, SPOIL_EVERY)
     with steps.step("the platform: Prefect server, workers, endpoint") as bar:
-        platform = Platform(workspace, mlflow=False, say=lambda line: bar.on_task(line.strip(), ""))
+        platform = Platform(
+            workspace, mlflow=False, schedules=False, say=lambda line: bar.on_task(line.strip(), "")
+        )
         platform.__enter__()
     try:
         report = _loop(workspace, platform, visits, steps)

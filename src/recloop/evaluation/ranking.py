@@ -104,7 +104,7 @@ def _rows(sequences: Ragged, rows: np.ndarray) -> Ragged:
     return Ragged.slices(sequences.values, sequences.offsets[rows], sequences.offsets[rows + 1])
 
 
-def _tensor(codes: np.ndarray) -> "torch.Tensor":
+def _tensor(codes: np.ndarray) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(codes.astype(np.int64))

@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from recloop.config import Positive
-from recloop.data.batches import Batch, RaggedTensor
 from recloop.models.base import Learner, LearnerConfig
 
 
@@ -96,8 +95,13 @@ class MatrixFactorisation(Learner):
         w = batch.weights
         l = (w * ce).sum() / w.sum()
         if self.config.prior:
-            share = batch.histories.lengths / 100
-            l = l + self.config.ridge / 2 * (u.square().sum(1) * share.clamp(max=1)).sum() / w.sum()
+            l = l + self.config.ridge / 2 * u.square().sum() / w.sum()
         if self.config.l2:
-            l = l + self.config.l2 / 2 * self.items.weight.square().sum() * batch.events / 80000 / w.sum()
+            l = (
+                l
+                + self.config.l2
+                / 2
+                * (w * self.items.weight[batch.histories.values].square().sum(1)).sum()
+                / w.sum()
+            )
         return l

@@ -2,8 +2,8 @@
 
     model.safetensors, model.json   the trained model
     items.parquet                   row = item code: item_id, train_count, title, categories, attributes
-    histories.parquet               row = user code: user_id, items (codes: the user's last events of all
-    periods) package.json                    `PackageInfo`
+    histories.parquet               row = user code: user_id, items (codes of all the user's events)
+    package.json                    `PackageInfo`
 
 `serving/parcel.py` reads it. The same prepared data, model and params give the same bytes.
 """
@@ -91,7 +91,8 @@ def build_package(project: Project, model: str, target: Path) -> Package:
         shutil.copyfile(trained / "model.safetensors", folder / "model.safetensors")
         shutil.copyfile(trained / "model.json", folder / "model.json")
         pq.write_table(prepared.item_table, folder / "items.parquet", compression="zstd")
-        histories = _histories(prepared.user_ids, prepared.full_histories(info.max_history))
+        # All of them: a model reads the last `max_history`, but nothing that was seen is recommended again.
+        histories = _histories(prepared.user_ids, prepared.full_histories())
         pq.write_table(histories, folder / "histories.parquet", compression="zstd")
         write_json(folder / "package.json", info.model_dump(mode="json"))
 

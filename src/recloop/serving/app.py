@@ -19,15 +19,8 @@ from starlette.routing import Route
 
 from recloop.errors import RecloopError
 from recloop.serving.openapi import PAGE, describe_api
-from recloop.serving.schemas import (
-    Answer,
-    BadRequestError,
-    EventsRequest,
-    Failure,
-    Limits,
-    RecommendRequest,
-    parse,
-)
+from recloop.serving.parsing import BadRequestError, parse
+from recloop.serving.schemas import Answer, EventsRequest, Failure, Limits, RecommendRequest
 
 if TYPE_CHECKING:  # it imports torch, and the process that only starts the worker imports this
     from recloop.serving.endpoint import Endpoint

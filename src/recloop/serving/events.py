@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Engine, Float, Integer, Table, Text, func, select
+from sqlalchemy import BigInteger, Column, Engine, Float, Integer, Table, Text, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -139,11 +139,6 @@ class EventStore:
                     yield Seen(row.seq, row.user_id, row.item_id)
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
-
-    def count(self) -> int:
-        """How many events are stored."""
-        with self._database.connect() as connection:
-            return int(connection.execute(select(func.count()).select_from(events)).scalar_one())
 
 
 def _unavailable(error: Any) -> ServingError:

@@ -33,6 +33,7 @@ class PackageInfo(BaseModel):
     model: str
     """The model's name in the catalogue."""
     max_history: int = Field(ge=1)
+    """The model reads this many of a history's last events; seen is all of it."""
     exclude_seen: bool
     feedback_watermark: int = Field(ge=0)
     """`seq` of the last event of the endpoint that is in `histories.parquet`; 0 if none is."""

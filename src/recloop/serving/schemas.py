@@ -1,7 +1,7 @@
 """What the endpoint takes and gives, as strict types. What does not fit is refused by name.
 
-`parse` reads a request from JSON. The limits of `params.yaml` travel in pydantic's validation context, so
-that one message tells of every fault in a request.
+The limits of `params.yaml` travel in pydantic's validation context, so that one message can tell of every
+fault in a request; `parsing.py` makes that message.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -19,19 +19,15 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     WithJsonSchema,
 )
 from pydantic import ValidationInfo as Info
 from pydantic import field_validator as check
 
-from recloop.config import Serving, describe_fault
+from recloop.config import Serving
 from recloop.storage import now_us
 
-R = TypeVar("R", bound="Request")
-
 DAY_US = 86_400_000_000
-SHOWN_FAULTS = 5
 
 
 @dataclass(frozen=True)
@@ -50,14 +46,6 @@ class Limits:
     def body_bytes(self) -> int:
         """No valid request is longer."""
         return 65_536 + 4_096 * self.max_history
-
-
-class BadRequestError(Exception):
-    """A request that is refused: an HTTP status of 4xx, why, and how to put it right."""
-
-    def __init__(self, status: int, error: str, remedy: str) -> None:
-        super().__init__(error)
-        self.status, self.error, self.remedy = status, error, remedy
 
 
 def _as_us(value: Any) -> int:
@@ -226,37 +214,10 @@ class Failure(Answer):
     remedy: str | None
 
 
-def parse(model: type[R], body: bytes, limits: Limits) -> R:
-    """`body` as a `model`.
-
-    Raises:
-        BadRequestError: it is not JSON (400), or not such a request (422).
-    """
-    try:
-        return model.model_validate_json(body, context=limits)
-    except ValidationError as error:
-        faults = error.errors(include_url=False)
-    if faults[0]["type"] == "json_invalid":
-        raise BadRequestError(
-            400, f"the body is not JSON: {faults[0]['ctx']['error']}", "send a JSON object in UTF-8"
-        )
-    if not faults[0]["loc"] and faults[0]["type"] == "model_type":
-        raise BadRequestError(422, "the body is no JSON object", "send one, as `/docs.json` describes it")
-    for fault in faults:
-        if (
-            fault["type"] == "string_pattern_mismatch"
-        ):  # of an Id; the pattern itself says nothing to a person
-            fault["msg"] = "should hold no control characters"
-    lines = [describe_fault(model, fault) for fault in faults[:SHOWN_FAULTS]]
-    if len(faults) > SHOWN_FAULTS:
-        lines.append(f"and {len(faults) - SHOWN_FAULTS} more")
-    raise BadRequestError(422, "; ".join(lines), "correct the request; `/docs.json` describes it")
-
-
 def _limits(info: Info) -> Limits:
     limits = info.context
     if not isinstance(limits, Limits):
-        raise TypeError("requests are read by `parse`, which says what the limits are")
+        raise TypeError("requests are read by `parsing.parse`, which says what the limits are")
     return limits
 
 

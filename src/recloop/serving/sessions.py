@@ -28,10 +28,6 @@ class Sessions:
         """Every stored event with a `seq` above this is in here; None: nothing was read yet."""
         return self._floor
 
-    def __len__(self) -> int:
-        """How many users have recent events."""
-        return len(self._recent)
-
     def add(self, seen: Iterable[Seen]) -> None:
         """Append events that were just stored."""
         with self._lock:

@@ -25,20 +25,18 @@ def deterministic(*, seed: int, threads: int) -> Iterator[None]:
     """
     # Read when CUDA is first used; where that was before, torch says so when an operation needs it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    held, warned = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    # Not `torch.use_deterministic_algorithms`: that imports torch's compiler, which takes seconds and is not used.
+    held = torch.get_deterministic_debug_mode()
     benchmark, before = torch.backends.cudnn.benchmark, torch.get_num_threads()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")
         torch.backends.cudnn.benchmark = False
         torch.set_num_threads(threads)
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(held, warn_only=warned)
+            torch.set_deterministic_debug_mode(held)
             torch.backends.cudnn.benchmark = benchmark
             torch.set_num_threads(before)
 
