@@ -113,9 +113,7 @@ def declared_in(file: Path) -> tuple[Declared, ...]:
                 remedy="each needs name, entrypoint (package.module.flow) and work_pool.name",
             ) from error
     if not found:
-        raise PlatformError(
-            f"{file} declares no deployment", remedy="`git checkout prefect.yaml` brings ours back"
-        )
+        raise PlatformError(f"{file} declares no deployment", remedy="`git checkout prefect.yaml` brings ours back")
     return tuple(found)
 
 

@@ -32,9 +32,7 @@ def emit(event: str, *, model_name: str, payload: Mapping[str, str]) -> str:
     """
     message = Event(
         event=event,
-        resource=Resource(
-            {"prefect.resource.id": f"recloop.{model_name}", "prefect.resource.name": model_name}
-        ),
+        resource=Resource({"prefect.resource.id": f"recloop.{model_name}", "prefect.resource.name": model_name}),
         related=_this_run(),
         payload=dict(payload),
     )

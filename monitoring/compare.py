@@ -46,9 +46,7 @@ def compare(
         thresholds: signal → the figure from which on it has drifted; None only reports it.
         min_drifted: so many drifted columns make the page say that the data set has drifted.
     """
-    empty = tuple(
-        kind.name for kind in kinds if not (_has_values(reference, kind) and _has_values(current, kind))
-    )
+    empty = tuple(kind.name for kind in kinds if not (_has_values(reference, kind) and _has_values(current, kind)))
     kinds = [kind for kind in kinds if kind.name not in empty]
     with _quiet():
         from evidently import DataDefinition, Dataset, Report
@@ -68,18 +66,14 @@ def compare(
             # Rounded down, for the page prints it: so many drifted columns have this share or more.
             drift_share=math.floor(1000 * min(min_drifted / len(names), 1.0)) / 1000,
         )
-        charts = [
-            ValueDrift(column=kind.name, method=kind.method, threshold=bounds[kind.name]) for kind in kinds
-        ]
+        charts = [ValueDrift(column=kind.name, method=kind.method, threshold=bounds[kind.name]) for kind in kinds]
         snapshot = Report([preset, *charts]).run(
             Dataset.from_pandas(current[names].reset_index(drop=True), definition),
             Dataset.from_pandas(reference[names].reset_index(drop=True), definition),
         )
     figures = _figures(snapshot)
     findings = tuple(
-        Finding(
-            kind.name, kind.method, figures[kind.name], _moved(reference[kind.name], current[kind.name], kind)
-        )
+        Finding(kind.name, kind.method, figures[kind.name], _moved(reference[kind.name], current[kind.name], kind))
         for kind in kinds
     )
     return Comparison(snapshot, findings, empty)

@@ -81,6 +81,4 @@ def _categories(events: Table, items: Table) -> Table:
         .select("category", is_common=ibis.literal(True))
     )
     joined = first.left_join(common, "category")
-    return joined.select(
-        "item_id", category=joined.is_common.fill_null(False).ifelse(joined.category, "other")
-    )
+    return joined.select("item_id", category=joined.is_common.fill_null(False).ifelse(joined.category, "other"))

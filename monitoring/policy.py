@@ -24,10 +24,7 @@ class Signal:
     moved: str
 
     def __str__(self) -> str:
-        if self.threshold is None:
-            bound = "(only reported)"
-        else:
-            bound = f"{'≥' if self.drifted else '<'} {self.threshold:g}"
+        bound = "(only reported)" if self.threshold is None else f"{'≥' if self.drifted else '<'} {self.threshold:g}"
         return f"{self.name}: {self.method} {self.figure:.3f} {bound} ({self.moved})"
 
 

@@ -37,9 +37,7 @@ def write_report(folder: Path, at: int, pages: Mapping[str, Any], heading: str, 
 
     def fill(new: Path) -> None:
         for page, snapshot in pages.items():
-            text = _with_heading(
-                snapshot.get_html_str(as_iframe=False), heading, [p for p in pages if p != page]
-            )
+            text = _with_heading(snapshot.get_html_str(as_iframe=False), heading, [p for p in pages if p != page])
             (new / f"{page}.html").write_text(text, encoding="utf-8")
             (new / f"{page}.json").write_text(snapshot.dumps(), encoding="utf-8")
 

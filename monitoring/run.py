@@ -44,9 +44,7 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
             judgement = too_few(events, policy.min_events)
             if judgement is None:
                 compared = compare_traffic(connection, project.gated, window, live, policy)
-                judgement = judge(
-                    compared.findings, policy.thresholds.model_dump(), policy.min_drifted_signals
-                )
+                judgement = judge(compared.findings, policy.thresholds.model_dump(), policy.min_drifted_signals)
         verdict = Verdict(
             id=0,
             at=at,

@@ -82,9 +82,7 @@ def store(database: Engine, verdict: Verdict) -> Verdict:
 def latest(database: Engine, limit: int = 1) -> tuple[Verdict, ...]:
     """The newest verdicts, newest first."""
     with database.connect() as connection:
-        rows = (
-            connection.execute(select(verdicts).order_by(verdicts.c.id.desc()).limit(limit)).mappings().all()
-        )
+        rows = connection.execute(select(verdicts).order_by(verdicts.c.id.desc()).limit(limit)).mappings().all()
     return tuple(_verdict(dict(row)) for row in rows)
 
 

@@ -25,9 +25,7 @@ def write_gated(
 ) -> Path:
     """Write gated tables. An event of three is a rating of 5.0; of five, it ends in its event and value."""
     rows = [(user, item, *(rest or ["rating", 5.0]), at * 1_000_000) for user, item, at, *rest in events]
-    log = pa.Table.from_arrays(
-        [pa.array(column, field.type) for column, field in _columns(rows)], schema=INTERACTIONS
-    )
+    log = pa.Table.from_arrays([pa.array(column, field.type) for column, field in _columns(rows)], schema=INTERACTIONS)
     if feedback_seq is not None:
         log = log.append_column("feedback_seq", pa.array(feedback_seq, pa.int64()))
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,9 +36,7 @@ def write_gated(
 
 
 def _columns(rows: list[Any]) -> Iterable[tuple[list[Any], pa.Field]]:
-    return zip(
-        map(list, zip(*rows, strict=True)) if rows else [[]] * len(INTERACTIONS), INTERACTIONS, strict=True
-    )
+    return zip(map(list, zip(*rows, strict=True)) if rows else [[]] * len(INTERACTIONS), INTERACTIONS, strict=True)
 
 
 def walks(users: int, length: int, *, step: int = 1) -> list[Event]:

@@ -142,9 +142,7 @@ def write_model(project: Project, best: str, *, name: str = "popularity") -> Non
     `best="o"` the list is o, d, …: 1 / log2(3).
     """
     prepared = Prepared.load(project.prepared)
-    model = build(
-        "popularity", {}, catalogue_size=prepared.item_count, user_count=prepared.user_count, max_history=100
-    )
+    model = build("popularity", {}, catalogue_size=prepared.item_count, user_count=prepared.user_count, max_history=100)
     assert isinstance(model, Popularity)
     scores = torch.arange(prepared.item_count, 0, -1, dtype=torch.float32)
     scores[prepared.item_ids.index(best)] = 100
@@ -158,8 +156,6 @@ def write_model(project: Project, best: str, *, name: str = "popularity") -> Non
     curve.parent.mkdir(parents=True, exist_ok=True)
     curve.write_text("epoch,loss,ndcg_at_10\n0,,0.5\n")
     params = project.params
-    judged = evaluate(
-        load_model(project.model(name)), prepared, "test", params.evaluate, params.train.max_history
-    )
+    judged = evaluate(load_model(project.model(name)), prepared, "test", params.evaluate, params.train.max_history)
     judged.save(project.reports, name)
     write_json(project.reports / "comparison.json", {"best": name})

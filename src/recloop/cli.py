@@ -116,9 +116,7 @@ def snapshot() -> None:
 @app.command()
 def promote(
     model: Annotated[str | None, typer.Argument(help="Default: the best one of the comparison.")] = None,
-    reason: Annotated[
-        str, typer.Option(help="Why it was trained; kept with the version.")
-    ] = "a person asked",
+    reason: Annotated[str, typer.Option(help="Why it was trained; kept with the version.")] = "a person asked",
 ) -> None:
     """Register a trained model; make it champion if it is better on the same users."""
     from recloop.registry.promotion import promote
@@ -170,9 +168,7 @@ def package() -> None:
 
 @app.command()
 def serve(
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Start without a champion too, and wait for one.")
-    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Start without a champion too, and wait for one.")] = False,
     port: Annotated[int | None, typer.Option(help="Default: serving.port of params.yaml.")] = None,
 ) -> None:
     """Run the endpoint, following the champion, until interrupted."""

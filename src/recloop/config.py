@@ -146,9 +146,7 @@ class Gate(Section):
             raise ValueError("name at least one event, e.g. {rating: [0.5, 5.0]}")
         for event, (lowest, highest) in events.items():
             if not lowest <= highest:
-                raise ValueError(
-                    f"{event}: the range goes from {lowest} to {highest}; the lowest value comes first"
-                )
+                raise ValueError(f"{event}: the range goes from {lowest} to {highest}; the lowest value comes first")
         return events
 
     @field_validator("severity")
@@ -376,9 +374,7 @@ def load_params(path: Path, *, complete: bool = False) -> Params:
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"{path} is missing", remedy="`git checkout params.yaml` brings the default back"
-        ) from error
+        raise ConfigError(f"{path} is missing", remedy="`git checkout params.yaml` brings the default back") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -398,9 +394,7 @@ def validated(model: type[S], content: Any, *, where: str) -> S:
         return model.model_validate(content)
     except ValidationError as error:
         lines = [describe_fault(model, fault) for fault in error.errors(include_url=False)]
-        raise ConfigError(
-            f"{where}: " + f"\n{where}: ".join(lines), remedy="correct the key or the value"
-        ) from None
+        raise ConfigError(f"{where}: " + f"\n{where}: ".join(lines), remedy="correct the key or the value") from None
 
 
 def describe_fault(model: type[BaseModel], fault: Any) -> str:

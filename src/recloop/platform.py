@@ -84,9 +84,7 @@ class Platform:
         say: tells a person what happens.
     """
 
-    def __init__(
-        self, project: Project, *, mlflow: bool = True, schedules: bool = True, say: Say = print
-    ) -> None:
+    def __init__(self, project: Project, *, mlflow: bool = True, schedules: bool = True, say: Say = print) -> None:
         self._project = project
         self._with_mlflow = mlflow
         self._schedules = schedules
@@ -196,9 +194,7 @@ class Platform:
     def _worker(self, name: str, queue: str) -> Program:
         arguments = ("worker", "start", "--pool", POOL, "--work-queue", queue, "--name", name)
         url, since = f"{self.addresses.prefect_api}/work_pools/{POOL}/workers/filter", datetime.now(UTC)
-        return Program(
-            name, (sys.executable, "-m", "prefect", *arguments), lambda: _heard_of(url, name, since)
-        )
+        return Program(name, (sys.executable, "-m", "prefect", *arguments), lambda: _heard_of(url, name, since))
 
 
 def choose_port(host: str, port: int, key: str, variable: str) -> int:

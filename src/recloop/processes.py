@@ -108,9 +108,7 @@ class Programs:
     def start(self, program: Program) -> None:
         """Start a program; it need not be ready when this returns."""
         self._log(program.name).unlink(missing_ok=True)
-        self._running[program.name] = _Running(
-            program, self._launch(program), time.monotonic(), self._first_pause
-        )
+        self._running[program.name] = _Running(program, self._launch(program), time.monotonic(), self._first_pause)
 
     def wait(self, *names: str, seconds: float) -> None:
         """Wait until these programs are ready; tell when each is, and each other one.

@@ -80,9 +80,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         )
     platform = Platform(root, process, ports, folder / "output")
     try:
-        until(
-            lambda: process.poll() is not None or "the platform runs" in platform.output.read_text(), SECONDS
-        )
+        until(lambda: process.poll() is not None or "the platform runs" in platform.output.read_text(), SECONDS)
         assert process.poll() is None, platform.output.read_text()
         yield platform
     finally:
@@ -171,9 +169,7 @@ def trainings(platform: Platform) -> Trainings:
         (waiting,) = [run for run in both if run.id != running.id]
         (platform.root / "HANG").unlink()
         client.set_flow_run_state(running.id, Cancelling())
-        return Trainings(
-            by_person.result(), int(hangs.read_text()), waiting.state_name, by_event.result(), tasks
-        )
+        return Trainings(by_person.result(), int(hangs.read_text()), waiting.state_name, by_event.result(), tasks)
 
 
 def emit_from_another_process(api: str, reason: str) -> None:

@@ -31,9 +31,7 @@ def package(project: Project, best: str, target: Path) -> Package:
     return build_package(project, "popularity", target)
 
 
-def test_both_are_put_to_the_same_cases_and_the_gain_is_their_difference(
-    project: Project, tmp_path: Path
-) -> None:
+def test_both_are_put_to_the_same_cases_and_the_gain_is_their_difference(project: Project, tmp_path: Path) -> None:
     champion = package(project, "o", tmp_path / "champion")
     challenger = package(project, "d", tmp_path / "challenger")
 

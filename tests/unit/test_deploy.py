@@ -54,9 +54,7 @@ def test_deploying_again_changes_nothing(project: Project) -> None:
     assert str(deploy(project)).startswith("v1 is live already, champion since 20")
     assert deploy_if_changed(project) is False
 
-    assert before == {
-        path: path.stat().st_mtime_ns for path in project.live.rglob("*") if path.name != ".lock"
-    }
+    assert before == {path: path.stat().st_mtime_ns for path in project.live.rglob("*") if path.name != ".lock"}
 
 
 def test_the_follower_deploys_an_alias_moved_by_hand_and_the_history_tells(project: Project) -> None:
@@ -121,9 +119,7 @@ def test_damaged_artifacts_never_go_live(project: Project, file: str) -> None:
     versions.point(tracking, "champion", 2)
     live = sha256(project.live / "v1")
 
-    with pytest.raises(
-        RegistryError, match=r"the artifacts of v2 at .* are damaged: its files are not"
-    ) as caught:
+    with pytest.raises(RegistryError, match=r"the artifacts of v2 at .* are damaged: its files are not") as caught:
         deploy(project)
 
     assert "recloop rollback" in (caught.value.remedy or "")

@@ -75,9 +75,7 @@ def test_a_verified_archive_is_fetched_once_and_then_taken_from_the_cache(tmp_pa
     assert fetch.times == 1
 
 
-def test_an_archive_damaged_in_the_cache_is_fetched_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_archive_damaged_in_the_cache_is_fetched_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "films.zip").write_bytes(CONTENT[:-1])
     _, path = first_reachable([archive(Counted(CONTENT))], tmp_path)
     assert path.read_bytes() == CONTENT
@@ -106,9 +104,7 @@ def test_what_the_second_road_left_in_the_cache_is_used_before_the_first_is_trie
 
 
 def test_where_no_road_is_open_every_failure_is_named_and_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(
-        SourceError, match=r"example\.org: no such host; example\.org.*\n.*put films\.zip into"
-    ):
+    with pytest.raises(SourceError, match=r"example\.org: no such host; example\.org.*\n.*put films\.zip into"):
         first_reachable([archive(Counted(None)), archive(Counted(None), "other.whl")], tmp_path)
 
 
@@ -144,9 +140,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     with zipfile.ZipFile(folder / "tinyfilms-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("tinyfilms/films.txt", CONTENT)
-        wheel.writestr(
-            "tinyfilms-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinyfilms\nVersion: 1.0\n"
-        )
+        wheel.writestr("tinyfilms-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinyfilms\nVersion: 1.0\n")
         wheel.writestr(
             "tinyfilms-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )

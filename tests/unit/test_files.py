@@ -43,9 +43,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(small_disk: Path) -> None:
     path = small_disk / "file"
     path.write_text("old")
     with (
-        pytest.raises(
-            RecloopError, match="the disk is full; the file was left as it was\n  → free some space"
-        ),
+        pytest.raises(RecloopError, match="the disk is full; the file was left as it was\n  → free some space"),
         replacing(path) as part,
     ):
         part.write_bytes(b"x" * 1_000_000)

@@ -45,9 +45,7 @@ def verdict(*signals: Signal, reasons: tuple[str, ...]) -> Verdict:
 
 
 def report(verdict: Any, objections: tuple[str, ...] = ()) -> PromotionReport:
-    return PromotionReport(
-        verdict, "sasrec", 3, 3, 2, "NDCG@10 0.12 against 0.10", objections, {"users": 900}
-    )
+    return PromotionReport(verdict, "sasrec", 3, 3, 2, "NDCG@10 0.12 against 0.10", objections, {"users": 900})
 
 
 class TestPrefectYaml:
@@ -114,9 +112,7 @@ class TestTraining:
         assert found.name == state
         assert found.is_completed()
 
-    def test_a_run_that_is_ended_waits_no_longer_for_another_process(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_run_that_is_ended_waits_no_longer_for_another_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def busy(*_args: Any, sleep: Any, **_kwargs: Any) -> repro.Outcome:
             sleep(600)
             return "ran"
@@ -218,9 +214,7 @@ class TestMonitoring:
         state = monitoring.monitoring.fn()
         assert (state.name, state.is_completed()) == ("Nothing live", True)
 
-    def test_an_event_that_the_server_does_not_take_is_an_error(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_event_that_the_server_does_not_take_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         with (

@@ -41,9 +41,7 @@ def good(count: int, **changes: Any) -> list[Row]:
 def table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     schema = pa.schema([field.with_nullable(True) for field in schema])
     columns = zip(*rows, strict=True) if rows else [[] for _ in schema]
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema
-    )
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
 
 
 def project(
@@ -93,9 +91,7 @@ def outputs(found: Project) -> dict[str, str]:
 PLANTED: dict[str, list[Row]] = {
     "user_id_present": [(None, "a", "rating", 3.0, THEN), ("", "a", "rating", 3.0, THEN)],
     "item_id_present": [("u", None, "rating", 3.0, THEN), ("u", "", "rating", 3.0, THEN)],
-    "event_known": [
-        ("u", "a", name, 3.0, THEN) for name in (None, "", "Rating", "<script>alert(1)</script>")
-    ],
+    "event_known": [("u", "a", name, 3.0, THEN) for name in (None, "", "Rating", "<script>alert(1)</script>")],
     "value_present": [("u", "a", "rating", None, THEN), ("u", "a", "rating", math.nan, THEN)],
     "value_range": [
         ("u", "a", "rating", 0.49, THEN),
@@ -144,14 +140,10 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project,
 
 
 @pytest.mark.parametrize("rule", PLANTED)
-def test_a_row_rule_quarantines_exactly_the_planted_rows(
-    planted: tuple[Project, GateReport], rule: str
-) -> None:
+def test_a_row_rule_quarantines_exactly_the_planted_rows(planted: tuple[Project, GateReport], rule: str) -> None:
     found, report = planted
     rows = [row for row in pq.read_table(found.quarantine).to_pylist() if row["rule"] == rule]
-    before = sum(
-        len(bad) for name, bad in PLANTED.items() if list(PLANTED).index(name) < list(PLANTED).index(rule)
-    )
+    before = sum(len(bad) for name, bad in PLANTED.items() if list(PLANTED).index(name) < list(PLANTED).index(rule))
     raw = [row for row in rows if row["feedback_seq"] is None]
     assert [row["row"] for row in raw] == [20 + before + place for place in range(len(PLANTED[rule]))]
     assert {row["table"] for row in rows} == {"interactions"}
@@ -177,11 +169,7 @@ def test_everything_else_goes_on_in_its_order_context_columns_included(
 
 def test_quarantine_keeps_a_row_as_found(planted: tuple[Project, GateReport]) -> None:
     found, _ = planted
-    row = next(
-        r
-        for r in pq.read_table(found.quarantine).to_pylist()
-        if r["rule"] == "value_range" and r["row"] == 30
-    )
+    row = next(r for r in pq.read_table(found.quarantine).to_pylist() if r["rule"] == "value_range" and r["row"] == 30)
     assert (row["user_id"], row["value"], row["device"]) == ("u", pytest.approx(0.49), "d30")
 
 
@@ -237,9 +225,7 @@ def test_data_docs_name_the_broken_rules_and_need_nothing_from_outside(
     assert "fa-times" in index, "a suite that was not kept"
     for suite in ("interactions", "items", "users", "quarantine", "batch"):
         assert f"expectations/{suite}.html" in index
-    page = next(
-        text for path, text in pages.items() if "validations" in path.parts and "interactions" in path.parts
-    )
+    page = next(text for path, text in pages.items() if "validations" in path.parts and "interactions" in path.parts)
     assert "value_range (if broken: quarantine): the value of a rating is from 0.5 to 5" in page
     for path, text in pages.items():
         assert "http" not in text.replace("http-equiv", ""), path
@@ -299,10 +285,7 @@ def test_unknown_items_are_those_the_items_table_lacks(tmp_path: Path) -> None:
     strange = good(1, item="zzz")
     run_gate(project(tmp_path, good(9) + strange, max_unknown_item_share=0.1), now=NOW)
     message = stops(project(tmp_path, good(8) + strange, max_unknown_item_share=0.1))
-    assert (
-        "unknown_items: 1 of 9 interactions (11.11%) are on items that the items table does not have"
-        in message
-    )
+    assert "unknown_items: 1 of 9 interactions (11.11%) are on items that the items table does not have" in message
 
 
 def test_without_an_items_table_no_item_is_unknown(tmp_path: Path) -> None:
@@ -414,9 +397,7 @@ def test_the_command_prints_the_stop_without_a_traceback(
         main()
     assert caught.value.code == 3
     printed = capsys.readouterr()
-    assert printed.err.startswith(
-        "recloop: the data is not fit to learn from; the last good data was left as it was"
-    )
+    assert printed.err.startswith("recloop: the data is not fit to learn from; the last good data was left as it was")
     assert "volume: 1 rows passed" in printed.err
     assert "Calculating Metrics" not in printed.err
 
@@ -432,16 +413,12 @@ def test_an_expectation_that_raises_is_an_error_and_not_a_pass() -> None:
     from recloop.quality.validation import Judge
 
     meta = {"rule": "user_id_present", "level": "row", "severity": "quarantine"}
-    suite = ExpectationSuite(
-        name="s", expectations=[ExpectColumnValuesToNotBeNull(column="missing", meta=meta)]
-    )
+    suite = ExpectationSuite(name="s", expectations=[ExpectColumnValuesToNotBeNull(column="missing", meta=meta)])
     with pytest.raises(GateError, match=r"rule user_id_present: Great Expectations could not evaluate"):
         Judge(NOW).examine(suite, pd.DataFrame({"user_id": ["a"]}), stage="rows as found")
 
 
-@pytest.mark.parametrize(
-    ("name", "column"), [("interactions", "event"), ("items", "item_id"), ("users", "user_id")]
-)
+@pytest.mark.parametrize(("name", "column"), [("interactions", "event"), ("items", "item_id"), ("users", "user_id")])
 def test_a_missing_column_is_named(tmp_path: Path, name: str, column: str) -> None:
     found = project(tmp_path, good(3))
     path = found.raw / f"{name}.parquet"

@@ -24,9 +24,7 @@ def engine(tmp_path: Path) -> Engine:
 
 
 def played(*moves: tuple[Action, int]) -> tuple[Championship, ...]:
-    return tuple(
-        Championship(seq, seq, version, None, action, "") for seq, (action, version) in enumerate(moves)
-    )
+    return tuple(Championship(seq, seq, version, None, action, "") for seq, (action, version) in enumerate(moves))
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,7 @@ def project(tmp_path: Path) -> Project:
 
 def commit_of(project: Project) -> str:
     command = ["git", "rev-parse", "HEAD"]
-    return subprocess.run(
-        command, cwd=project.root, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_a_version_tells_run_commit_data_and_reason(project: Project) -> None:
@@ -96,9 +94,7 @@ def test_uncommitted_changes_are_told_but_not_those_of_the_lock(project: Project
     assert "with changes to params.yaml, new.py" in str(found)
 
 
-def test_the_commands_bring_the_lock_and_the_params_of_the_version_back(
-    project: Project, tmp_path: Path
-) -> None:
+def test_the_commands_bring_the_lock_and_the_params_of_the_version_back(project: Project, tmp_path: Path) -> None:
     promote(project, reason="a test")
     found = lineage(project, 1)
     clone = tmp_path / "clone"

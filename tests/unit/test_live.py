@@ -221,9 +221,7 @@ def test_a_request_never_sees_half_a_swap(folder: Path, watched: Watched) -> Non
     """Version 1 ranks a to e, version 2 ranks e to a: a list must be one or the other, and say which."""
     lists = {1: ["a", "b", "c", "d", "e"], 2: ["e", "d", "c", "b", "a"]}
     write_package(folder / "v1", exclude_seen=False)
-    write_package(
-        folder / "v2", exclude_seen=False, counts={item: 6.0 - count for item, count in COUNTS.items()}
-    )
+    write_package(folder / "v2", exclude_seen=False, counts={item: 6.0 - count for item, count in COUNTS.items()})
     point_at(folder, 1)
     watched.live.check()
     stop, seen, wrong = threading.Event(), set(), []

@@ -185,9 +185,7 @@ def write_gated(folder: Path, log: pa.Table, seqs: list[int | None] | None = Non
     return folder
 
 
-def test_the_reference_is_the_last_stretch_described_by_what_came_before_it(
-    tmp_path: Path, backend: Any
-) -> None:
+def test_the_reference_is_the_last_stretch_described_by_what_came_before_it(tmp_path: Path, backend: Any) -> None:
     gated = write_gated(tmp_path, events(*BEFORE, ("u1", "a"), ("u9", "d")))
 
     found = reference(backend, gated, KNOWS_ALL, 0.15)  # of 12 events the last two
@@ -199,9 +197,7 @@ def test_the_reference_is_the_last_stretch_described_by_what_came_before_it(
     assert rows["user_activity"] == ["1 to 9 before", "none before"]
 
 
-def test_the_same_events_have_the_same_features_as_reference_and_as_traffic(
-    tmp_path: Path, backend: Any
-) -> None:
+def test_the_same_events_have_the_same_features_as_reference_and_as_traffic(tmp_path: Path, backend: Any) -> None:
     import ibis
 
     later = events(("u1", "a"), ("u9", "d", 5.0), ("u9", "b"), since=10)
@@ -212,9 +208,7 @@ def test_the_same_events_have_the_same_features_as_reference_and_as_traffic(
     as_traffic = event_features(ibis.memtable(later), knowing.known, as_reference.vocabulary)
 
     assert (
-        as_reference.features.order_by("timestamp")
-        .to_pyarrow()
-        .equals(as_traffic.order_by("timestamp").to_pyarrow())
+        as_reference.features.order_by("timestamp").to_pyarrow().equals(as_traffic.order_by("timestamp").to_pyarrow())
     )
 
 

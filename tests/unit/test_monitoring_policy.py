@@ -18,9 +18,7 @@ def test_a_signal_at_or_above_its_threshold_is_drift_and_the_reason_has_the_figu
     judgement = judge([UNKNOWN, POPULARITY], {"item_popularity": 0.15, "unknown_items": 0.1}, 1)
 
     assert judgement.outcome == "drift"
-    assert judgement.reasons == (
-        "item_popularity: Jensen-Shannon distance 0.310 ≥ 0.15 (decile 10: 9.0% → 30.0%)",
-    )
+    assert judgement.reasons == ("item_popularity: Jensen-Shannon distance 0.310 ≥ 0.15 (decile 10: 9.0% → 30.0%)",)
     assert [(signal.name, signal.drifted) for signal in judgement.signals] == [
         ("unknown_items", False),
         ("item_popularity", True),

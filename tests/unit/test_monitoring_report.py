@@ -68,9 +68,7 @@ def write_project(root: Path) -> Project:
     )
     gated = root / "data" / "gated"
     gated.mkdir(parents=True)
-    pq.write_table(
-        table.append_column("feedback_seq", pa.nulls(6000, pa.int64())), gated / "interactions.parquet"
-    )
+    pq.write_table(table.append_column("feedback_seq", pa.nulls(6000, pa.int64())), gated / "interactions.parquet")
     names = [f"i{item}" for item in range(CATALOGUE + NEW_ITEMS)]
     kinds = [[f"kind {item % 5}"] for item in range(CATALOGUE + NEW_ITEMS)]
     pq.write_table(
@@ -223,9 +221,7 @@ def test_traffic_like_the_reference_is_ok(project: Project) -> None:
     ],
     ids=["new items", "other taste", "low values"],
 )
-def test_a_shift_is_drift_and_the_right_signal_is_named(
-    project: Project, world: World, signals: list[str]
-) -> None:
+def test_a_shift_is_drift_and_the_right_signal_is_named(project: Project, world: World, signals: list[str]) -> None:
     receive(project, world, SINCE)
 
     verdict = monitor(project, lambda: SINCE + HOUR)

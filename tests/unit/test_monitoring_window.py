@@ -47,9 +47,7 @@ def receive(connection: Connection, *arrivals: tuple[str, int], timestamp: int =
     connection.execute(insert(events), rows)
 
 
-def serve(
-    connection: Connection, served_at: int, version: int = 2, scores: tuple[float, ...] = (0.5, 0.25)
-) -> None:
+def serve(connection: Connection, served_at: int, version: int = 2, scores: tuple[float, ...] = (0.5, 0.25)) -> None:
     row = {
         "request_id": "r",
         "user_id": "u",

@@ -54,9 +54,7 @@ def roads(tmp_path: Path) -> list[movielens.Road]:
         archive.writestr("ml-100k/u.user", "\n".join(USERS) + "\n")
     with zipfile.ZipFile(tmp_path / "recbole.whl", "w") as archive:
         folder = "recbole/dataset_example/ml-100k/ml-100k"
-        archive.writestr(
-            f"{folder}.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + RATINGS
-        )
+        archive.writestr(f"{folder}.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + RATINGS)
         archive.writestr(f"{folder}.item", "\n".join(atomic_lines) + "\n")
         header = "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token"
         archive.writestr(f"{folder}.user", "\n".join([header, *(line.replace("|", "\t") for line in USERS)]))
@@ -88,9 +86,7 @@ def test_both_archives_give_the_same_bytes(roads: list[movielens.Road], tmp_path
 
 
 @pytest.mark.parametrize("road", [0, 1], ids=["zip", "wheel"])
-def test_films_have_their_title_year_and_genres_apart(
-    roads: list[movielens.Road], tmp_path: Path, road: int
-) -> None:
+def test_films_have_their_title_year_and_genres_apart(roads: list[movielens.Road], tmp_path: Path, road: int) -> None:
     raw = ingested([roads[road]], tmp_path / "raw")
     assert [tuple(film.values()) for film in pq.read_table(raw / "items.parquet").to_pylist()] == [
         ("1", "Toy Story", ["Animation", "Children's", "Comedy"], 1995),
@@ -153,13 +149,8 @@ def test_the_real_wheel_holds_grouplenss_ratings_line_by_line() -> None:
     """GroupLens's u.data is known by this checksum; with a header before it, it is the wheel's file."""
     wheel = cache_folder() / ROADS[1].archive.name
     if not wheel.is_file():
-        pytest.skip(
-            "no recbole wheel in the cache (`recloop ingest` fetches it where GroupLens cannot be reached)"
-        )
+        pytest.skip("no recbole wheel in the cache (`recloop ingest` fetches it where GroupLens cannot be reached)")
     contents: Contents = from_wheel(wheel)
     assert (len(contents.ratings), len(contents.films), len(contents.users)) == (100_000, 1_682, 943)
     u_data = "".join("\t".join(row) + "\n" for row in contents.ratings).encode()
-    assert (
-        hashlib.sha256(u_data).hexdigest()
-        == "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"
-    )
+    assert hashlib.sha256(u_data).hexdigest() == "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"

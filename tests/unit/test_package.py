@@ -37,9 +37,7 @@ socket.socket.connect = on_loopback_only
 def project(tmp_path: Path) -> Project:
     """A checkout with two versions, the second live."""
     root = make_project(tmp_path / "project")
-    shutil.copytree(
-        ROOT / "src" / "recloop", root / "src" / "recloop", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(ROOT / "src" / "recloop", root / "src" / "recloop", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("bentofile.yaml", "requirements-serving.lock"):
         shutil.copy(ROOT / name, root / name)
     pack_only(root / "var/live", "v1")  # as when version 1 went live
@@ -67,9 +65,7 @@ def test_a_bento_serves_the_champion_where_there_is_no_checkout_and_no_network(
         r"built recloop:\w+ with version 2 inside\nserve it from any folder: bentoml serve /.*", str(built)
     )
     assert project.var / "bentoml" in built.folder.parents
-    inside = {
-        file.relative_to(built.folder / "src").as_posix() for file in (built.folder / "src").rglob("*.*")
-    }
+    inside = {file.relative_to(built.folder / "src").as_posix() for file in (built.folder / "src").rglob("*.*")}
     assert {name for name in inside if not name.startswith("recloop/")} == {
         "bentofile.yaml",
         "params.yaml",

@@ -144,18 +144,13 @@ def test_the_gate_stopping_the_data_is_told_from_a_fault_and_in_its_own_words(pr
         project.root,
         """echo 'judging'; echo 'recloop: the data is not fit: values 3 rows
                       and more
-  → correct the source' >&2; exit 3""".replace(
-            "                      and more", "recloop.interactions: and more"
-        ),
+  → correct the source' >&2; exit 3""".replace("                      and more", "recloop.interactions: and more"),
     )
 
     with pytest.raises(GateError) as caught:
         reproduce(project, "make", silent)
 
-    assert (
-        caught.value.message
-        == "stage make: the data is not fit: values 3 rows\nrecloop.interactions: and more"
-    )
+    assert caught.value.message == "stage make: the data is not fit: values 3 rows\nrecloop.interactions: and more"
     assert caught.value.remedy == "correct the source"
 
 
@@ -385,6 +380,4 @@ def test_a_remote_that_cannot_be_reached_is_an_error(project: Project) -> None:
 
 
 def configure(project: Project, *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=project.root, check=True, capture_output=True
-    )
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project.root, check=True, capture_output=True)

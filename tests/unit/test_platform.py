@@ -80,9 +80,7 @@ def test_a_second_platform_of_a_project_is_refused_and_told_of_the_first(
         "    time.sleep(600)\n"
     )
     lock = project.var / "platform.lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", hold, str(lock)], stdout=subprocess.PIPE, text=True
-    ) as first:
+    with subprocess.Popen([sys.executable, "-c", hold, str(lock)], stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         pid = first.stdout.readline().strip()
         try:

@@ -137,16 +137,12 @@ def test_items_without_events_are_left_out_and_attributes_are_joined(tmp_path: P
     )
     users = pa.table({"user_id": ["ann"], "age": [30]})
     prepared(tmp_path, [*FULL, ("bob", "3", 1)], items=items, users=users)
-    assert [
-        tuple(row.values()) for row in pq.read_table(tmp_path / "prepared" / "items.parquet").to_pylist()
-    ] == [
+    assert [tuple(row.values()) for row in pq.read_table(tmp_path / "prepared" / "items.parquet").to_pylist()] == [
         ("1", 2, "One", None, [5.0, 6.0]),
         ("2", 0, "Two", ["a", "b"], [1.0, 2.0]),
         ("3", 1, None, None, None),
     ]
-    assert [
-        tuple(row.values()) for row in pq.read_table(tmp_path / "prepared" / "users.parquet").to_pylist()
-    ] == [
+    assert [tuple(row.values()) for row in pq.read_table(tmp_path / "prepared" / "users.parquet").to_pylist()] == [
         ("ann", 0, 4, 30),
         ("bob", 4, 5, None),
     ]
@@ -195,9 +191,7 @@ def random_log(seed: int) -> list[Any]:
     ]
 
 
-def test_threads_and_the_order_of_rows_leave_no_trace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_and_the_order_of_rows_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events, split, connect = random_log(0) * 3, Split(valid_share=0.2, test_share=0.2), ibis.duckdb.connect
     digests = set()
     for threads in (1, 2, 8):
@@ -218,17 +212,14 @@ def test_cleaning_does_what_plain_python_does(tmp_path: Path, seed: int) -> None
     for user, item, at, event, value in events:
         if event in how.events and value >= 2.0:
             best[user, item, at, event] = max(value, best.get((user, item, at, event), 0.0))
-    kept = sorted(
-        (user, at, len(item), item, event, value) for (user, item, at, event), value in best.items()
-    )
+    kept = sorted((user, at, len(item), item, event, value) for (user, item, at, event), value in best.items())
     if not how.keep_repeats:
         kept = [row for n, row in enumerate(kept) if all(row[::3] != before[::3] for before in kept[:n])]
     while True:
         enough = [
             row
             for row in kept
-            if sum(other[0] == row[0] for other in kept) >= 3
-            and sum(other[3] == row[3] for other in kept) >= 3
+            if sum(other[0] == row[0] for other in kept) >= 3 and sum(other[3] == row[3] for other in kept) >= 3
         ]
         if enough == kept:
             break

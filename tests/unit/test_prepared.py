@@ -88,9 +88,7 @@ def test_slices_may_be_empty_and_may_overlap() -> None:
 @pytest.mark.parametrize(
     "name", ["interactions.parquet", "users.parquet", "items.parquet", "cases.parquet", "meta.json"]
 )
-def test_a_file_that_is_missing_or_damaged_is_named_with_the_remedy(
-    folder: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_file_that_is_missing_or_damaged_is_named_with_the_remedy(folder: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "prepared"
     copy.mkdir()
     for file in folder.iterdir():

@@ -36,9 +36,7 @@ def test_without_a_champion_it_says_how_to_get_one(project: Project, monkeypatch
         raise RegistryError("model 'recloop' has no champion")
 
     follow_with(monkeypatch, nobody)
-    with pytest.raises(
-        ServingError, match=r"there is no champion to serve in .*: model 'recloop' has no"
-    ) as caught:
+    with pytest.raises(ServingError, match=r"there is no champion to serve in .*: model 'recloop' has no") as caught:
         serve(project)
     assert caught.value.remedy
     assert "make train" in caught.value.remedy

@@ -26,9 +26,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def programs(tmp_path: Path, said: list[str]) -> Iterator[Programs]:
-    with Programs(
-        tmp_path, tmp_path / "log", {}, say=said.append, first_pause=0.2, stop_seconds=2.0
-    ) as running:
+    with Programs(tmp_path, tmp_path / "log", {}, say=said.append, first_pause=0.2, stop_seconds=2.0) as running:
         yield running
 
 
@@ -73,9 +71,7 @@ def test_it_waits_until_a_program_answers_and_tells_how_long_that_took(
     assert said[0].startswith("server     ready after")
 
 
-def test_a_program_that_ends_by_itself_is_ready_when_it_has_ended_well(
-    programs: Programs, said: list[str]
-) -> None:
+def test_a_program_that_ends_by_itself_is_ready_when_it_has_ended_well(programs: Programs, said: list[str]) -> None:
     programs.start(python("deploy", "print('two deployed')", None))
     programs.wait("deploy", seconds=20)
     assert programs.said("deploy") == ["two deployed"]
@@ -94,9 +90,7 @@ def test_a_program_that_fails_at_the_start_is_an_error_with_its_last_words(
 
 def test_another_program_that_dies_meanwhile_ends_the_wait(programs: Programs, tmp_path: Path) -> None:
     programs.start(python("slow", "import time; time.sleep(600)", lambda: False))
-    programs.start(
-        python("server", write_pid(tmp_path / "pid", "time.sleep(0.3)"), written(tmp_path / "pid"))
-    )
+    programs.start(python("server", write_pid(tmp_path / "pid", "time.sleep(0.3)"), written(tmp_path / "pid")))
     with pytest.raises(PlatformError, match="server ended with exit code 0"):
         programs.wait("slow", seconds=20)
 
@@ -122,13 +116,9 @@ def test_what_dies_is_told_and_started_again_and_the_others_run_on(
     assert not gone(pids(tmp_path / "worker")[0])
 
 
-def test_what_a_dead_program_leaves_behind_is_ended_before_it_starts_again(
-    programs: Programs, tmp_path: Path
-) -> None:
+def test_what_a_dead_program_leaves_behind_is_ended_before_it_starts_again(programs: Programs, tmp_path: Path) -> None:
     """Its child would keep the port."""
-    child = (
-        f"subprocess.Popen([sys.executable, '-c', {write_pid(tmp_path / 'child')!r}], start_new_session=True)"
-    )
+    child = f"subprocess.Popen([sys.executable, '-c', {write_pid(tmp_path / 'child')!r}], start_new_session=True)"
     programs.start(
         python(
             "server",

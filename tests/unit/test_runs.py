@@ -32,18 +32,14 @@ def project(tmp_path: Path) -> Project:
 
 def train(project: Project, warnings: list[str] | None = None) -> None:
     """Write a training to MLflow as the stage does, the outputs being there already."""
-    with Journal(
-        project, "popularity", META, warn=(warnings if warnings is not None else []).append
-    ) as journal:
+    with Journal(project, "popularity", META, warn=(warnings if warnings is not None else []).append) as journal:
         journal.epoch(0, {"loss": 0.7, "ndcg_at_10": 0.2})
         journal.epoch(1, {"loss": 0.5, "ndcg_at_10": 0.3})
         journal.finish()
 
 
 def test_a_training_is_a_run_with_settings_epochs_data_load_and_files(project: Project) -> None:
-    (project.root / "dvc.lock").write_text(
-        "stages: {prepare: {outs: [{path: data/prepared, md5: abcd.dir}]}}\n"
-    )
+    (project.root / "dvc.lock").write_text("stages: {prepare: {outs: [{path: data/prepared, md5: abcd.dir}]}}\n")
     train(project)
 
     tracking = open_tracking(project)

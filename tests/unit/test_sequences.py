@@ -44,9 +44,7 @@ def test_there_are_no_items_and_users_but_their_tables_are_there(tmp_path: Path)
 
 
 def test_windows_line_ends_a_mark_at_the_start_and_empty_lines_do_no_harm(tmp_path: Path) -> None:
-    assert ingested(tmp_path, "\ufeffann\t7  9\r\n\r\nbob 9".encode()) == ingested(
-        tmp_path, b"ann 7 9\nbob 9\n"
-    )
+    assert ingested(tmp_path, "\ufeffann\t7  9\r\n\r\nbob 9".encode()) == ingested(tmp_path, b"ann 7 9\nbob 9\n")
 
 
 def test_how_lines_are_batched_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

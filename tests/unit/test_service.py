@@ -266,9 +266,7 @@ def test_what_is_live_is_told_to_get_and_post(client: Client) -> None:
     status, body = client.send("GET", "/model")
     told = json.loads(body)
     assert (status, client.post("/model", {})) == (200, (200, told))
-    assert {
-        key: told[key] for key in ("version", "model", "reason", "items", "users", "metrics", "refused")
-    } == {
+    assert {key: told[key] for key in ("version", "model", "reason", "items", "users", "metrics", "refused")} == {
         "version": 1,
         "model": "popularity",
         "reason": "it was better",
@@ -352,10 +350,7 @@ def test_a_swap_under_load_fails_no_request_and_mixes_no_versions(endpoint: Endp
                 wrong.append(repr(error))
                 own = endpoint.client()
                 continue
-            if (
-                status != 200
-                or [each["item_id"] for each in answer["items"]] != LISTS[answer["model_version"]]
-            ):
+            if status != 200 or [each["item_id"] for each in answer["items"]] != LISTS[answer["model_version"]]:
                 wrong.append(answer)
             else:
                 served[answer["model_version"]] += 1

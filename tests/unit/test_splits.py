@@ -64,9 +64,7 @@ def test_leave_one_out_only_learns_from_users_with_fewer_than_three_events(tmp_p
 
 def test_temporal_cuts_all_users_at_the_same_times(tmp_path: Path) -> None:
     # Ten events at seconds 0…9: six to learn from, two to choose on, two to judge on.
-    events = [("ann", str(at), at) for at in (0, 2, 4, 6, 8)] + [
-        ("bob", str(at), at) for at in (1, 3, 5, 7, 9)
-    ]
+    events = [("ann", str(at), at) for at in (0, 2, 4, 6, 8)] + [("bob", str(at), at) for at in (1, 3, 5, 7, 9)]
     data = split_of(tmp_path, events, TENTHS)
     assert (second(data.meta["train_until"]), second(data.meta["valid_until"])) == (6, 8)
     assert data.periods.tolist() == [0, 0, 0, 1, 2, 0, 0, 0, 1, 2]
@@ -115,9 +113,7 @@ def test_a_share_of_the_test_period_may_be_all_there_is_after_training(tmp_path:
 @pytest.mark.parametrize("kind", ["temporal", "leave_one_out"])
 def test_splits_do_what_plain_python_does(tmp_path: Path, seed: int, kind: Any) -> None:
     draw = random.Random(seed)
-    events = sorted(
-        {(str(draw.randrange(20)), str(draw.randrange(30)), draw.randrange(60)) for _ in range(200)}
-    )
+    events = sorted({(str(draw.randrange(20)), str(draw.randrange(30)), draw.randrange(60)) for _ in range(200)})
     split = Split(kind=kind, valid_share=0.15, test_share=0.25, targets_per_user=1 + seed % 3)
     data = split_of(tmp_path, events, split)
 

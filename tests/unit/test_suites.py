@@ -63,9 +63,7 @@ def test_row_rules_have_names_of_their_own_in_each_table() -> None:
 
 def test_severity_is_stop_unless_params_say_otherwise() -> None:
     gate = Gate(severity={"volume": "warn"}, max_age_days=1)
-    severities = {
-        e.meta["rule"]: e.meta["severity"] for e in expectations(gate) if e.meta["level"] == "batch"
-    }
+    severities = {e.meta["rule"]: e.meta["severity"] for e in expectations(gate) if e.meta["level"] == "batch"}
     assert severities == {rule: "warn" if rule == "volume" else "stop" for rule in BATCH_RULES}
 
 
@@ -77,15 +75,11 @@ def test_each_event_has_a_value_rule_of_its_own() -> None:
         if e.meta["rule"] == "value_range"
     }
     assert limits["rating"] == (0.5, 5.0)
-    assert limits["purchase"] == (0.0, pytest.approx(3.4028235e38)), (
-        "the largest number, so that inf is outside"
-    )
+    assert limits["purchase"] == (0.0, pytest.approx(3.4028235e38)), "the largest number, so that inf is outside"
 
 
 def test_a_dollar_and_an_angle_bracket_in_an_events_name_are_text_in_data_docs() -> None:
-    texts = [
-        e.description for e in expectations(Gate(events={"<b>$": (0, 1)})) if "&lt;b&gt;$$" in e.description
-    ]
+    texts = [e.description for e in expectations(Gate(events={"<b>$": (0, 1)})) if "&lt;b&gt;$$" in e.description]
     assert len(texts) == 2  # event_known and value_range
 
 

@@ -123,9 +123,7 @@ def test_parquet_times_may_have_any_type(tmp_path: Path, times: pa.Array) -> Non
         (pa.array([5, -1], pa.int16()), ["5", "-1"]),
     ],
 )
-def test_parquet_ids_may_have_any_type_that_reads_as_text(
-    tmp_path: Path, ids: pa.Array, read: list[str]
-) -> None:
+def test_parquet_ids_may_have_any_type_that_reads_as_text(tmp_path: Path, ids: pa.Array, read: list[str]) -> None:
     pq.write_table(pa.table({"customer": ids, "sku": ids, "when": [1, 2]}), tmp_path / "log.parquet")
     found = rows(tmp_path, table_source("log.parquet"))
     assert [row[0] for row in found] == [row[1] for row in found] == read
@@ -139,9 +137,7 @@ def test_a_date_is_its_midnight_and_a_decimal_is_a_number(tmp_path: Path) -> Non
 
 
 def test_missing_ids_times_and_values_are_kept_for_the_gate_to_judge(tmp_path: Path) -> None:
-    write_csv(
-        tmp_path / "log.csv", "customer,sku,when,stars", ",7,1714564800,4", "ann,,,", 'bob,"",1714564800,5'
-    )
+    write_csv(tmp_path / "log.csv", "customer,sku,when,stars", ",7,1714564800,4", "ann,,,", 'bob,"",1714564800,5')
     source = table_source(columns={**COLUMNS, "value": "stars"})
     assert rows(tmp_path, source) == [
         (None, "7", "purchase", 4.0, NOON),
@@ -199,9 +195,7 @@ def test_a_parquet_table_of_items_keeps_its_types(tmp_path: Path) -> None:
 
 
 def test_how_rows_are_batched_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_csv(
-        tmp_path / "log.csv", "customer,sku,when", *(f"u{n % 7},{n},{1714564800 + n}" for n in range(500))
-    )
+    write_csv(tmp_path / "log.csv", "customer,sku,when", *(f"u{n % 7},{n},{1714564800 + n}" for n in range(500)))
     rows(tmp_path, table_source())
     at_once = sha256(tmp_path / "raw")
     monkeypatch.setattr(parts, "CSV_BLOCK_BYTES", 200)

@@ -60,9 +60,7 @@ def test_the_newest_verdict_comes_first(database: Engine) -> None:
         ("insufficient", None, False),
     ],
 )
-def test_only_a_drift_that_nobody_acted_on_asks_for_a_retraining(
-    verdict: str, acted: str | None, should: bool
-) -> None:
+def test_only_a_drift_that_nobody_acted_on_asks_for_a_retraining(verdict: str, acted: str | None, should: bool) -> None:
     assert replace(DRIFT, verdict=verdict, acted=acted).should_retrain is should  # type: ignore[arg-type]
 
 
@@ -92,9 +90,7 @@ def test_the_cool_down_ends_after_its_hours() -> None:
 def test_a_verdict_reads_like_a_short_note() -> None:
     first, *rest = str(replace(DRIFT, id=7, acted="asked for retraining: event e1")).splitlines()
 
-    assert first.startswith(
-        "verdict 7: drift: 4,321 events received 2026-09-21 13:13:20 UTC to 2026-09-21 14:13:20"
-    )
+    assert first.startswith("verdict 7: drift: 4,321 events received 2026-09-21 13:13:20 UTC to 2026-09-21 14:13:20")
     assert first.endswith("under model version 3")
     assert rest == [
         "  value: Jensen-Shannon distance 0.500 ≥ 0.25 (1.0: 4.0% → 70.0%)",

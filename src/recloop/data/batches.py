@@ -132,9 +132,7 @@ class TrainingBatches:
     def _windows(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Users, first and past-the-last rows. A history longer than a window is cut at places drawn anew each time."""
         lengths = self._ends - self._starts
-        first = np.where(
-            lengths > self._window, rng.integers(1, self._window + 1, size=len(lengths)), self._window
-        )
+        first = np.where(lengths > self._window, rng.integers(1, self._window + 1, size=len(lengths)), self._window)
         counts = np.where(lengths > 0, 1 + np.maximum(0, -(-(lengths - first) // self._window)), 0)
         users = np.repeat(np.arange(len(lengths)), counts)
         index = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)

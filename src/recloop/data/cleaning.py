@@ -106,9 +106,7 @@ def _with_enough_events(log: Table, rows: int, user_least: int, item_least: int)
     Dropping a user takes events from items, and the other way round, so it goes on until nothing changes.
     What is left is the same whichever goes first.
     """
-    demands = [
-        (column, least) for column, least in (("user_id", user_least), ("item_id", item_least)) if least > 1
-    ]
+    demands = [(column, least) for column, least in (("user_id", user_least), ("item_id", item_least)) if least > 1]
     dropped = {"user_id": 0, "item_id": 0}
     changed = True
     while changed:

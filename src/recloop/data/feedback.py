@@ -47,7 +47,5 @@ def ensure_feedback(path: Path) -> FeedbackReport:
         raise StageError(f"{path} is damaged: {error}", remedy=REMEDY) from error
     found = metadata.schema.to_arrow_schema()
     if pa.schema([field.with_nullable(False) for field in found]) != FEEDBACK:
-        raise StageError(
-            f"{path} is not a table of events: its columns are {', '.join(found.names)}", remedy=REMEDY
-        )
+        raise StageError(f"{path} is not a table of events: its columns are {', '.join(found.names)}", remedy=REMEDY)
     return FeedbackReport(metadata.num_rows, path, made=False)

@@ -51,9 +51,7 @@ class Ragged:
         """From a list of one-dimensional integer arrays or lists."""
         lengths = np.fromiter((len(s) for s in sequences), np.int64, len(sequences))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        values = (
-            np.concatenate([np.asarray(s, np.int32) for s in sequences]) if len(sequences) else np.empty(0)
-        )
+        values = np.concatenate([np.asarray(s, np.int32) for s in sequences]) if len(sequences) else np.empty(0)
         return cls(values.astype(np.int32), offsets)
 
     @classmethod

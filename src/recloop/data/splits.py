@@ -67,9 +67,7 @@ def with_periods(log: Table, split: Split, at: Cuts) -> Table:
     if split.kind == "leave_one_out":
         left_out = log.end - log.start >= LEAST_EVENTS_TO_LEAVE_ONE_OUT
         from_end = log.end - 1 - log.position
-        period = ibis.cases(
-            (left_out & (from_end == 0), TEST), (left_out & (from_end == 1), VALID), else_=TRAIN
-        )
+        period = ibis.cases((left_out & (from_end == 0), TEST), (left_out & (from_end == 1), VALID), else_=TRAIN)
     else:
         period = ibis.literal(TRAIN)
         if at.train_until is not None:

@@ -50,9 +50,7 @@ class Steps:
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[status]}"),
         )
-        with Progress(
-            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-        ) as progress:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             yield Bar(progress, progress.add_task(title, total=total, status=""))
         self.console.print(f"[green]✓[/] {title}  [dim]{time.monotonic() - begun:.0f} s[/]", highlight=False)
 

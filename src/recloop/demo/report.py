@@ -85,9 +85,7 @@ def show(report: DemoReport) -> Table:
     table.add_column(overflow="fold")
     gate, serving, swap = report.gate, report.serving, report.swap
     rules = ", ".join(f"{rule} {count}" for rule, count in gate.rules.items())
-    table.add_row(
-        "gate", f"{gate.rows:,} rows, {gate.quarantined} quarantined ({rules or 'none broke a rule'})"
-    )
+    table.add_row("gate", f"{gate.rows:,} rows, {gate.quarantined} quarantined ({rules or 'none broke a rule'})")
     table.add_section()
     table.add_row("models", "test NDCG@10 [95%]         Recall@10 [95%]")
     for name, model in report.models.items():
@@ -98,9 +96,7 @@ def show(report: DemoReport) -> Table:
             f"{_interval(model.recall_at_10, model.recall_at_10_ci)}{chosen}",
         )
     table.add_section()
-    table.add_row(
-        "champion", f"v{report.champion.version} ({report.champion.model}): {report.champion.reason}"
-    )
+    table.add_row("champion", f"v{report.champion.version} ({report.champion.model}): {report.champion.reason}")
     table.add_row(
         "served",
         f"{serving.requests:,} requests, {serving.failed} failed, "
@@ -111,9 +107,7 @@ def show(report: DemoReport) -> Table:
         "retraining",
         f"{report.retraining.run}, {report.retraining.seconds:.0f} s, because of: {report.retraining.reason}",
     )
-    table.add_row(
-        "swap", f"v{swap.from_} → v{swap.to}, {swap.requests:,} requests meanwhile, {swap.failed} failed"
-    )
+    table.add_row("swap", f"v{swap.from_} → v{swap.to}, {swap.requests:,} requests meanwhile, {swap.failed} failed")
     table.add_section()
     for name, place in report.places.items():
         table.add_row(name, place)

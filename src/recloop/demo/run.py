@@ -73,9 +73,7 @@ def run_demo(project: Project) -> None:
         workspace = make_workspace(project, project.var / "demo", demo_params())
         visits = visits_between(_all_ratings(project), LEARNT_UNTIL, VISITS, SPOIL_EVERY)
     with steps.step("the platform: Prefect server, workers, endpoint") as bar:
-        platform = Platform(
-            workspace, mlflow=False, schedules=False, say=lambda line: bar.on_task(line.strip(), "")
-        )
+        platform = Platform(workspace, mlflow=False, schedules=False, say=lambda line: bar.on_task(line.strip(), ""))
         platform.__enter__()
     try:
         report = _loop(workspace, platform, visits, steps)
@@ -121,9 +119,7 @@ def _loop(workspace: Project, platform: Platform, visits: list[Visit], steps: St
             )
         with steps.step("the endpoint swaps to the new champion"):
             _wait_for_version(endpoint, second.version)
-            _wait_for(
-                lambda: steady.versions[second.version] >= STEADY_PER_SECOND, "answers of the new version"
-            )
+            _wait_for(lambda: steady.versions[second.version] >= STEADY_PER_SECOND, "answers of the new version")
     return DemoReport(
         gate=_gate(workspace),
         models=_models(workspace),
@@ -144,9 +140,7 @@ def _loop(workspace: Project, platform: Platform, visits: list[Visit], steps: St
             run=retraining.name,
             seconds=round(retraining.seconds, 1),
         ),
-        swap=SwapFacts(
-            **{"from": first.version}, to=second.version, requests=steady.requests, failed=steady.failed
-        ),
+        swap=SwapFacts(**{"from": first.version}, to=second.version, requests=steady.requests, failed=steady.failed),
         places=_places(workspace),
         seconds=round(steps.seconds, 1),
     )

@@ -53,9 +53,7 @@ class Comparison:
         """Why it was chosen, in a sentence."""
         best = self.best
         if len(self.contenders) == 1:
-            return (
-                f"{best.name} is the only model of the zoo (validation NDCG@10 {best.valid_ndcg_at_10:.4f})"
-            )
+            return f"{best.name} is the only model of the zoo (validation NDCG@10 {best.valid_ndcg_at_10:.4f})"
         second = self.contenders[1]
         margin = best.valid_ndcg_at_10 - second.valid_ndcg_at_10
         if not margin:
@@ -94,15 +92,11 @@ class Comparison:
             writer.writerow(["model", "ndcg_at_10", "low", "high", "recall_at_10"])
             for each in self.contenders:
                 ndcg = each.ndcg_at_10
-                writer.writerow(
-                    [each.name, *map(repr, (ndcg.mean, ndcg.low, ndcg.high, each.recall_at_10.mean))]
-                )
+                writer.writerow([each.name, *map(repr, (ndcg.mean, ndcg.low, ndcg.high, each.recall_at_10.mean))])
 
     def __str__(self) -> str:
         width = max(len("model"), *(len(each.name) for each in self.contenders))
-        lines = [
-            f"{'model':<{width}}  valid NDCG@10  test NDCG@10             test Recall@10           vs the best"
-        ]
+        lines = [f"{'model':<{width}}  valid NDCG@10  test NDCG@10             test Recall@10           vs the best"]
         for each in self.contenders:
             gap = "chosen" if each is self.best else str(each.difference_to_best)
             lines.append(

@@ -113,9 +113,7 @@ class Examination:
             user_ids=self._user_ids,
             cases=len(self._users),
             per_user={name: user_means(values, self._users) for name, values in metrics.items()},
-            coverage={
-                f"coverage_at_{k}": coverage(ranking.lists, k, model.catalogue_size) for k in self._settings.k
-            },
+            coverage={f"coverage_at_{k}": coverage(ranking.lists, k, model.catalogue_size) for k in self._settings.k},
             settings=self._settings,
         )
 

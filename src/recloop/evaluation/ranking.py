@@ -15,6 +15,8 @@ from recloop.data.prepared import Ragged
 from recloop.errors import ModelError
 
 if TYPE_CHECKING:
+    import torch
+
     from recloop.models.base import Recommender
 
 SCORES = 1 << 22
@@ -90,11 +92,7 @@ def _blocks(order: np.ndarray, lengths: np.ndarray, catalogue_size: int) -> Iter
     start = 0
     while start < len(order):
         end = start + 1
-        while (
-            end < len(order)
-            and end - start < most
-            and (end + 1 - start) * (lengths[order[end]] + 1) <= PLACES
-        ):
+        while end < len(order) and end - start < most and (end + 1 - start) * (lengths[order[end]] + 1) <= PLACES:
             end += 1
         yield order[start:end]
         start = end

@@ -57,9 +57,7 @@ class Recommender(nn.Module, ABC):
     name: ClassVar[str]
     """What the catalogue and `params.yaml` call it."""
 
-    def __init__(
-        self, config: ModelConfig, *, catalogue_size: int, user_count: int, max_history: int
-    ) -> None:
+    def __init__(self, config: ModelConfig, *, catalogue_size: int, user_count: int, max_history: int) -> None:
         """
         Args:
             config: hyper-parameters; an instance of `Config`.
@@ -89,9 +87,7 @@ class Recommender(nn.Module, ABC):
     def item_matrix(self) -> Tensor:
         """Items as vectors: float32 [items, width]."""
 
-    def score(
-        self, histories: RaggedTensor, users: Tensor | None = None, candidates: Tensor | None = None
-    ) -> Tensor:
+    def score(self, histories: RaggedTensor, users: Tensor | None = None, candidates: Tensor | None = None) -> Tensor:
         """How well each item would follow each history; only the order of scores means anything.
 
         Args:
@@ -123,7 +119,8 @@ class Recommender(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where its tensors are."""
-        return next(iter(self.state_dict().values())).device
+        device: torch.device = next(iter(self.state_dict().values())).device
+        return device
 
     @property
     def parameter_count(self) -> int:

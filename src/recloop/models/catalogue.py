@@ -82,9 +82,7 @@ def load_model(folder: Path) -> Recommender:
     path = folder / DESCRIPTION
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         found = told.get("format") if isinstance(told, dict) else None
-        raise ModelError(
-            f"{path}: format {found!r} is not known; this version reads format {FORMAT}", remedy=REMEDY
-        )
+        raise ModelError(f"{path}: format {found!r} is not known; this version reads format {FORMAT}", remedy=REMEDY)
     try:
         model = build(
             told["name"],

@@ -32,12 +32,8 @@ class Popularity(ClosedForm):
     counts: Tensor
     """float32 [items]"""
 
-    def __init__(
-        self, config: PopularityConfig, *, catalogue_size: int, user_count: int, max_history: int
-    ) -> None:
-        super().__init__(
-            config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history
-        )
+    def __init__(self, config: PopularityConfig, *, catalogue_size: int, user_count: int, max_history: int) -> None:
+        super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
         self.register_buffer("counts", torch.zeros(catalogue_size))
 
     def fit(self, prepared: Prepared) -> None:

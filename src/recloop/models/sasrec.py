@@ -46,12 +46,8 @@ class Sasrec(Learner):
     name = "sasrec"
     config: SasrecConfig
 
-    def __init__(
-        self, config: SasrecConfig, *, catalogue_size: int, user_count: int, max_history: int
-    ) -> None:
-        super().__init__(
-            config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history
-        )
+    def __init__(self, config: SasrecConfig, *, catalogue_size: int, user_count: int, max_history: int) -> None:
+        super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
         self.items = nn.Embedding(catalogue_size + 1, config.dim)
         """Row = item code; the last row is the start token."""
         self.positions = nn.Embedding(max_history + 1, config.dim)
@@ -83,16 +79,12 @@ class Sasrec(Learner):
         """The same sequences with the start token before each."""
         offsets = histories.offsets + torch.arange(len(histories) + 1, device=histories.offsets.device)
         values = histories.values.new_full((len(histories.values) + len(histories),), self.catalogue_size)
-        values[torch.arange(len(histories.values), device=values.device) + histories.rows + 1] = (
-            histories.values
-        )
+        values[torch.arange(len(histories.values), device=values.device) + histories.rows + 1] = histories.values
         return RaggedTensor(values, offsets)
 
     def _hidden(self, tokens: RaggedTensor) -> Tensor:
         """A vector a token: [tokens, dim]. Sequences are at least one token long, at most max_history + 1."""
-        from_end = (tokens.offsets[1:] - 1)[tokens.rows] - torch.arange(
-            len(tokens.values), device=tokens.values.device
-        )
+        from_end = (tokens.offsets[1:] - 1)[tokens.rows] - torch.arange(len(tokens.values), device=tokens.values.device)
         x = self.dropout(self.items(tokens.values) * self.config.dim**0.5 + self.positions(from_end))
         places = Places(tokens)
         for block in self.blocks:

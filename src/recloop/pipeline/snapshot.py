@@ -103,9 +103,7 @@ def _stored(database: Engine) -> int:
 def _table(rows: Any) -> pa.Table:
     columns = list(zip(*rows, strict=True))
     arrays = [
-        pa.array(column, pa.int64()).cast(TIMESTAMP)
-        if field.type == TIMESTAMP
-        else pa.array(column, field.type)
+        pa.array(column, pa.int64()).cast(TIMESTAMP) if field.type == TIMESTAMP else pa.array(column, field.type)
         for column, field in zip(columns, SCHEMA, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)

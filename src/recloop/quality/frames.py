@@ -80,9 +80,7 @@ def _shares(log: pa.Table) -> dict[str, float]:
 
 
 def _frame(table: pa.Table, columns: list[str]) -> pd.DataFrame:
-    return table.select(columns).to_pandas(
-        types_mapper=lambda kind: ARROW_TEXT if kind == pa.string() else None
-    )
+    return table.select(columns).to_pandas(types_mapper=lambda kind: ARROW_TEXT if kind == pa.string() else None)
 
 
 def is_feedback(log: pa.Table) -> np.ndarray:

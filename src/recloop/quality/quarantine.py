@@ -60,10 +60,7 @@ def quarantine_table(found: Found, divisions: Sequence[Division]) -> pa.Table:
     where the rest of an item or a user is found.
     """
     return pa.concat_tables(
-        [
-            described(found, division.table, np.flatnonzero(~division.passed), division.names)
-            for division in divisions
-        ]
+        [described(found, division.table, np.flatnonzero(~division.passed), division.names) for division in divisions]
     )
 
 

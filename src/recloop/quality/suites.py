@@ -63,9 +63,7 @@ def _interaction_rules(gate: Gate, earliest: datetime | None, latest: datetime) 
         ),
         gxe.ExpectColumnValuesToNotBeNull(column="value", **_row("value_present", "value is a number")),
         *(_value_rule(event, *gate.events[event]) for event in known),
-        gxe.ExpectColumnValuesToNotBeNull(
-            column="timestamp", **_row("timestamp_present", "timestamp is not null")
-        ),
+        gxe.ExpectColumnValuesToNotBeNull(column="timestamp", **_row("timestamp_present", "timestamp is not null")),
         gxe.ExpectColumnValuesToBeBetween(
             column="timestamp",
             min_value=earliest,
@@ -78,9 +76,7 @@ def _interaction_rules(gate: Gate, earliest: datetime | None, latest: datetime) 
 def _present_text(column: str, rule: str) -> list[Any]:
     return [
         gxe.ExpectColumnValuesToNotBeNull(column=column, **_row(rule, f"{column} is not null")),
-        gxe.ExpectColumnValueLengthsToBeBetween(
-            column=column, min_value=1, **_row(rule, f"{column} is not empty")
-        ),
+        gxe.ExpectColumnValueLengthsToBeBetween(column=column, min_value=1, **_row(rule, f"{column} is not empty")),
     ]
 
 
@@ -110,9 +106,7 @@ def quarantine_suite(gate: Gate, batches: list[str]) -> ExpectationSuite:
                 column="rule",
                 row_condition=Column("batch").is_in(parts.get(batch, [batch])),
                 mostly=_all_but(share),
-                **_batch(
-                    gate, "quarantine_share", f"at most {percent(share)} of {batch} break a row rule", batch
-                ),
+                **_batch(gate, "quarantine_share", f"at most {percent(share)} of {batch} break a row rule", batch),
             )
             for batch in batches
         ],

@@ -62,8 +62,7 @@ def read_found(raw: Path, feedback: Path) -> Found:
         log = pa.concat_tables([source, taken], promote_options="default")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise StageError(
-            f"a context column is of one type in {raw / 'interactions.parquet'},"
-            f" of another in {feedback}: {error}",
+            f"a context column is of one type in {raw / 'interactions.parquet'}, of another in {feedback}: {error}",
             remedy="give the column of your source another name or type",
         ) from error
     items = read_table(raw / "items.parquet", "items", remedy=INGEST)

@@ -59,9 +59,7 @@ class Contest:
         """Why the challenger is not to become champion; nothing, if it is."""
         found = []
         if self.users < rules.min_users:
-            found.append(
-                f"only {self.users} users to judge by, {rules.min_users} are wanted (promotion.min_users)"
-            )
+            found.append(f"only {self.users} users to judge by, {rules.min_users} are wanted (promotion.min_users)")
         if not self.gain.low > rules.min_gain:
             found.append(
                 f"the gain in NDCG@10 is not surely above {rules.min_gain:g}: {self.gain.mean:+.4f}, "
@@ -118,9 +116,7 @@ def compete(
         cases=len(prepared.cases["test"]),
         challenger_ndcg=float(new.ndcg.mean()),
         champion_ndcg=float(old.ndcg.mean()),
-        gain=paired(
-            new.ndcg, old.ndcg, samples=evaluate.bootstrap, confidence=rules.confidence, seed=evaluate.seed
-        ),
+        gain=paired(new.ndcg, old.ndcg, samples=evaluate.bootstrap, confidence=rules.confidence, seed=evaluate.seed),
         challenger_items=new.items_shown,
         champion_items=old.items_shown,
         champion_unknown_targets=old.unknown_targets,

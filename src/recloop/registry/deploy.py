@@ -58,9 +58,7 @@ def deploy(project: Project) -> Deployed:
             return Deployed(before, changed=False)
         since = datetime.fromtimestamp(newest.at / 1e6, UTC).isoformat(timespec="microseconds")
         previous = None if before is None else before.previous if before.version == number else before.version
-        live = Pointer(
-            version=number, folder=f"v{number}", since=since, previous=previous, reason=newest.reason
-        )
+        live = Pointer(version=number, folder=f"v{number}", since=since, previous=previous, reason=newest.reason)
         _switch(project, tracking, live)
     return Deployed(live, changed=True)
 

@@ -59,9 +59,7 @@ class Lineage:
             "  dvc.lock" + ("" if self.hashes else "  none: the project was not under DVC"),
             *(f"    {path:<36} {md5}" for path, md5 in self.hashes.items()),
             "  metrics   "
-            + ", ".join(
-                f"{name} {value:.4f}" for name, value in sorted(self.metrics.items()) if "_at_10" in name
-            ),
+            + ", ".join(f"{name} {value:.4f}" for name, value in sorted(self.metrics.items()) if "_at_10" in name),
             "  params    " + ", ".join(f"{name} {value}" for name, value in sorted(self.params.items())),
             "  to make it again, in a clone:",
             *(f"    {command}" for command in self.commands),

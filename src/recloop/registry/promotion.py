@@ -63,9 +63,7 @@ class PromotionReport:
             return f"v{self.version} ({self.model}) is champion: {self.why}"
         if self.verdict == "promoted":
             return f"v{self.version} ({self.model}) is champion in v{self.previous}'s place: {self.why}"
-        lines = [
-            f"v{self.version} ({self.model}) does not become champion, v{self.champion} stays: {self.why}"
-        ]
+        lines = [f"v{self.version} ({self.model}) does not become champion, v{self.champion} stays: {self.why}"]
         return "\n".join(lines + [f"  - {objection}" for objection in self.objections])
 
 
@@ -146,9 +144,7 @@ def _require_fresh(project: Project, stages: Sequence[str], outdated: Outdated) 
         return  # not versioned by DVC: there is nothing that could tell
     stale = outdated(project, stages)
     if stale:
-        raise StageError(
-            f"not up to date: {', '.join(stale)}", remedy="`dvc repro` brings the stages up to date"
-        )
+        raise StageError(f"not up to date: {', '.join(stale)}", remedy="`dvc repro` brings the stages up to date")
 
 
 def _standing(tracking: Tracking, engine: Engine) -> Standing:
@@ -197,14 +193,10 @@ def _judge(
         objections = (f"{back} (train anew, or delete its tag recloop.rolled_back in MLflow)", *objections)
     verdict: Verdict = "rejected" if objections else "promoted"
     now = champion.number if objections else number
-    return PromotionReport(
-        verdict, model, number, now, champion.number, str(contest), objections, contest.numbers()
-    )
+    return PromotionReport(verdict, model, number, now, champion.number, str(contest), objections, contest.numbers())
 
 
-def _crown(
-    tracking: Tracking, engine: Engine, before: Standing, report: PromotionReport, reason: str
-) -> None:
+def _crown(tracking: Tracking, engine: Engine, before: Standing, report: PromotionReport, reason: str) -> None:
     """Make the challenger champion, if the champion is still who it was compared with."""
     with history.turn(engine):
         newest = history.last(engine)
@@ -216,9 +208,7 @@ def _crown(
                 remedy="run `recloop promote` again: it compares with the new champion",
             )
         versions.point(tracking, "champion", report.version)
-        history.append(
-            engine, report.version, before.version, "promote", f"{reason}; {report.why}", report.numbers
-        )
+        history.append(engine, report.version, before.version, "promote", f"{reason}; {report.why}", report.numbers)
     versions.point(tracking, "challenger", None)
 
 

@@ -29,9 +29,7 @@ class Provenance:
         tags = {"recloop.commit": self.commit, "recloop.dirty": str(self.dirty).lower()}
         if self.changed:
             more = len(self.changed) - NAMED_FILES
-            tags["recloop.changed"] = ", ".join(self.changed[:NAMED_FILES]) + (
-                f", and {more} more" if more > 0 else ""
-            )
+            tags["recloop.changed"] = ", ".join(self.changed[:NAMED_FILES]) + (f", and {more} more" if more > 0 else "")
         return tags
 
     @classmethod

@@ -49,9 +49,7 @@ class Run:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        entries = [
-            Metric(name, float(value), now, step) for name, value in metrics.items() if _is_number(value)
-        ]
+        entries = [Metric(name, float(value), now, step) for name, value in metrics.items() if _is_number(value)]
         with speaking(self.tracking.url):
             self.tracking.client.log_batch(self.run_id, metrics=entries)
 
@@ -105,9 +103,7 @@ class Run:
         one."""
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        monitor = SystemMetricsMonitor(
-            self.run_id, sampling_interval=SAMPLING_SECONDS, tracking_uri=self.tracking.url
-        )
+        monitor = SystemMetricsMonitor(self.run_id, sampling_interval=SAMPLING_SECONDS, tracking_uri=self.tracking.url)
         monitor.start()
         try:
             yield

@@ -32,9 +32,7 @@ def train(project: Project, model: str) -> FitResult:
         )
     prepared = Prepared.load(project.prepared)
     with Journal(project, model, prepared.meta) as journal:
-        result = fit(
-            model, prepared, params.train, params.evaluate, params.models[model], on_epoch=journal.epoch
-        )
+        result = fit(model, prepared, params.train, params.evaluate, params.models[model], on_epoch=journal.epoch)
         save_fit(result, project.model(model), project.reports, model)
         journal.finish()
     return result

@@ -76,9 +76,7 @@ def speaking(url: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' errors are OSErrors
-        raise RegistryError(
-            f"MLflow at {without_password(url)}: {_cause(error, url)}", remedy=REMEDY
-        ) from error
+        raise RegistryError(f"MLflow at {without_password(url)}: {_cause(error, url)}", remedy=REMEDY) from error
 
 
 def without_password(url: str) -> str:

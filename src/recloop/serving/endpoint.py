@@ -52,9 +52,7 @@ class Endpoint:
             on_stored=metrics.impressions.inc,
             on_dropped=metrics.dropped.inc,
         )
-        self._live = Live(
-            live, before_swap=self._catch_up, after_swap=self._swapped, on_refused=metrics.refused.inc
-        )
+        self._live = Live(live, before_swap=self._catch_up, after_swap=self._swapped, on_refused=metrics.refused.inc)
 
     def start(self) -> None:
         """Load the champion, if there is one, and follow it."""
@@ -109,10 +107,7 @@ class Endpoint:
             model_version=served.version,
             variant=VARIANT,
             strategy=answer.strategy,
-            items=[
-                RecommendedItem(item_id=item.item_id, title=item.title, score=item.score)
-                for item in answer.items
-            ],
+            items=[RecommendedItem(item_id=item.item_id, title=item.title, score=item.score) for item in answer.items],
             unknown_items=list(answer.unknown_items),
         )
 

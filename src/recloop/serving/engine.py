@@ -137,9 +137,7 @@ class Engine:
                 codes.append(code)
         return codes
 
-    def _by_model(
-        self, seen: list[int], user: int, banned: list[int], k: int
-    ) -> tuple[list[int], list[float]]:
+    def _by_model(self, seen: list[int], user: int, banned: list[int], k: int) -> tuple[list[int], list[float]]:
         scores = self._score(seen, user)
         scores[banned] = -np.inf
         codes = best(scores, k)
@@ -170,13 +168,9 @@ class Engine:
             ((-1, [0]),) if known is None else ((-1, [0]), (known, self._parcel.histories[known].tolist()))
         ):
             if np.isnan(self._score(seen, user)).any():
-                raise ServingError(
-                    f"{folder}: the model's scores are not numbers", remedy="train and promote another"
-                )
+                raise ServingError(f"{folder}: the model's scores are not numbers", remedy="train and promote another")
         if not self.recommend(k=1).items:
-            raise ServingError(
-                f"{folder}: package.json names no popular items for unknown users", remedy=REMEDY
-            )
+            raise ServingError(f"{folder}: package.json names no popular items for unknown users", remedy=REMEDY)
 
 
 def best(scores: np.ndarray, k: int) -> np.ndarray:

@@ -129,9 +129,7 @@ class EventStore:
             ServingError: the database does not answer.
         """
         query = (
-            select(events.c.seq, events.c.user_id, events.c.item_id)
-            .where(events.c.seq > seq)
-            .order_by(events.c.seq)
+            select(events.c.seq, events.c.user_id, events.c.item_id).where(events.c.seq > seq).order_by(events.c.seq)
         )
         try:
             with self._database.connect() as connection:

@@ -14,13 +14,9 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
-        self.recommendations = Counter(
-            "recloop_recommendations", "Lists served", ["strategy"], registry=registry
-        )
+        self.recommendations = Counter("recloop_recommendations", "Lists served", ["strategy"], registry=registry)
         self.events = Counter("recloop_events_stored", "Events stored", registry=registry)
-        self.duplicates = Counter(
-            "recloop_events_duplicate", "Events that were stored before", registry=registry
-        )
+        self.duplicates = Counter("recloop_events_duplicate", "Events that were stored before", registry=registry)
         self.impressions = Counter(
             "recloop_impressions_stored", "Served lists written to the database", registry=registry
         )

@@ -78,9 +78,7 @@ def read_parcel(folder: Path) -> Parcel:
     users = _read_table(folder / "histories.parquet", "user_id", "items")
     item_ids: list[Any] = items["item_id"].to_pylist()
     user_ids: list[Any] = users["user_id"].to_pylist()
-    titles: list[Any] = (
-        items["title"].to_pylist() if "title" in items.column_names else [None] * len(item_ids)
-    )
+    titles: list[Any] = items["title"].to_pylist() if "title" in items.column_names else [None] * len(item_ids)
     parcel = Parcel(info, item_ids, titles, user_ids, _ragged(users["items"]))
     for name, codes in (
         ("histories.parquet", parcel.histories.values),

@@ -33,9 +33,7 @@ def parse(model: type[R], body: bytes, limits: Limits) -> R:
     except ValidationError as error:
         faults = error.errors(include_url=False)
     if faults[0]["type"] == "json_invalid":
-        raise BadRequestError(
-            400, f"the body is not JSON: {faults[0]['ctx']['error']}", "send a JSON object in UTF-8"
-        )
+        raise BadRequestError(400, f"the body is not JSON: {faults[0]['ctx']['error']}", "send a JSON object in UTF-8")
     if not faults[0]["loc"] and faults[0]["type"] == "model_type":
         raise BadRequestError(422, "the body is no JSON object", "send one, as `/docs.json` describes it")
     for fault in faults:

@@ -47,6 +47,4 @@ def read_pointer(live: Path) -> Pointer | None:
 def pack_only(live: Path, folder: str) -> None:
     """Let `bentoml build` take `folder` alone of the versions in `live`, by a `.bentoignore` beside them."""
     with replacing(live / ".bentoignore") as part:
-        part.write_text(
-            f"# Written when a version goes live: a Bento takes that one alone.\n/v*/\n!/{folder}/\n"
-        )
+        part.write_text(f"# Written when a version goes live: a Bento takes that one alone.\n/v*/\n!/{folder}/\n")

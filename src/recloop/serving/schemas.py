@@ -224,7 +224,5 @@ def _limits(info: Info) -> Limits:
 def _at_most(values: Any, limits: Limits, what: str) -> Any:
     """Refuse a list that is too long before its entries are looked at."""
     if isinstance(values, list) and len(values) > limits.max_history:
-        raise ValueError(
-            f"should hold at most {limits.max_history} {what} (serving.max_history), not {len(values)}"
-        )
+        raise ValueError(f"should hold at most {limits.max_history} {what} (serving.max_history), not {len(values)}")
     return values

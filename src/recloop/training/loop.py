@@ -75,9 +75,7 @@ def fit(
             return _learn(model, prepared, settings, examination, on_epoch, console)
 
 
-def _compute(
-    model: ClosedForm, prepared: Prepared, examination: Examination, on_epoch: OnEpoch | None
-) -> FitResult:
+def _compute(model: ClosedForm, prepared: Prepared, examination: Examination, on_epoch: OnEpoch | None) -> FitResult:
     started = time.perf_counter()
     model.fit(prepared)
     seconds = time.perf_counter() - started
@@ -177,9 +175,7 @@ def _out_of_memory_explained(name: str, settings: Train) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(
-            error
-        )
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not full:
             raise
         raise ModelError(

@@ -110,6 +110,4 @@ def save_fit(result: FitResult, folder: Path, reports: Path, name: str) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["epoch", "loss", "ndcg_at_10"])
         for epoch in result.curve:
-            writer.writerow(
-                [epoch.number, "" if epoch.loss is None else repr(epoch.loss), repr(epoch.ndcg_at_10)]
-            )
+            writer.writerow([epoch.number, "" if epoch.loss is None else repr(epoch.loss), repr(epoch.ndcg_at_10)])

@@ -126,17 +126,11 @@ def as_wheel(requirement: str) -> Callable[[Path], None]:
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
             except subprocess.TimeoutExpired as error:
-                raise UnreachableError(
-                    f"pip download {requirement}: not done after {error.timeout:.0f} s"
-                ) from error
+                raise UnreachableError(f"pip download {requirement}: not done after {error.timeout:.0f} s") from error
             wheels = list(Path(folder).glob("*.whl"))
             if done.returncode or len(wheels) != 1:
-                said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or [
-                    done.stderr
-                ]
-                raise UnreachableError(
-                    f"pip download {requirement}: {said[-1].removeprefix('ERROR: ').strip()}"
-                )
+                said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or [done.stderr]
+                raise UnreachableError(f"pip download {requirement}: {said[-1].removeprefix('ERROR: ').strip()}")
             shutil.copyfile(wheels[0], path)
 
     return fetch

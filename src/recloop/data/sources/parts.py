@@ -63,9 +63,7 @@ def open_parts(path: Path) -> list[Part]:
         files = sorted(file for file in path.parent.glob(path.name) if file.is_file())
     if not files:
         known = (
-            f"there is nothing at {path} that ends in {', '.join(SUFFIXES)}"
-            if path.is_dir()
-            else f"{path} is missing"
+            f"there is nothing at {path} that ends in {', '.join(SUFFIXES)}" if path.is_dir() else f"{path} is missing"
         )
         raise SourceError(known, remedy="correct the path in `source` in params.yaml")
     return [Part(file, _schema(file)) for file in files]
@@ -87,9 +85,7 @@ def _schema(path: Path) -> pa.Schema:
     return pa.schema([(name, pa.string()) for name in names])
 
 
-def _open_csv(
-    path: Path, schema: pa.Schema | None = None, columns: Sequence[str] = ()
-) -> csv.CSVStreamingReader:
+def _open_csv(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] = ()) -> csv.CSVStreamingReader:
     return csv.open_csv(
         path,
         read_options=csv.ReadOptions(block_size=CSV_BLOCK_BYTES),

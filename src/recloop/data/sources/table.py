@@ -125,11 +125,7 @@ def _with_numbers(table: pa.Table, name: TableName) -> pa.Table:
     """The table with a CSV's attributes as numbers where they are nothing else."""
     for index, field in enumerate(table.schema):
         values = table.column(index)
-        if (
-            field.name in raw_schema(name).names
-            or field.type != pa.string()
-            or values.null_count == len(values)
-        ):
+        if field.name in raw_schema(name).names or field.type != pa.string() or values.null_count == len(values):
             continue
         if pc.all(pc.match_substring_regex(values, NUMBER)).as_py():
             whole = not pc.any(pc.match_substring(values, ".")).as_py()

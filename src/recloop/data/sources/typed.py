@@ -33,9 +33,7 @@ class Place:
     first_row: int
     """Number of its first row in the file, from 1, the header not counted."""
 
-    def refuse(
-        self, values: pa.Array, index: int, expected: str, *, remedy: str | None = None
-    ) -> SourceError:
+    def refuse(self, values: pa.Array, index: int, expected: str, *, remedy: str | None = None) -> SourceError:
         return SourceError(
             f"{self.path}, column {self.column!r}, row {self.first_row + index}: "
             f"{values[index].as_py()!r} ({values.type}) where {expected} is expected",
@@ -54,9 +52,7 @@ def as_number(values: pa.Array, place: Place) -> pa.Array:
     """Numbers, as f32."""
 
     def cast(part: pa.Array) -> pa.Array:
-        return (_trimmed(part).cast(pa.float64()) if _is_text(part.type) else part).cast(
-            pa.float32(), safe=False
-        )
+        return (_trimmed(part).cast(pa.float64()) if _is_text(part.type) else part).cast(pa.float32(), safe=False)
 
     return _cast(values, cast, place, "a number")
 
@@ -65,9 +61,7 @@ def as_names(values: pa.Array, place: Place) -> pa.Array:
     """Lists of strings, from lists or from text separated by `|`."""
     if _is_text(values.type):
         values = pc.split_pattern(pc.if_else(pc.equal(values, ""), None, values), "|")
-    return _cast(
-        values, lambda part: part.cast(pa.list_(pa.string())), place, "a list, or text separated by `|`,"
-    )
+    return _cast(values, lambda part: part.cast(pa.list_(pa.string())), place, "a list, or text separated by `|`,")
 
 
 def as_kind(values: pa.Array, place: Place, kind: pa.DataType) -> pa.Array:
