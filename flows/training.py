@@ -52,12 +52,15 @@ def training(reason: str = "a person asked") -> State[Any]:
         reason: why; kept with the version and in the history of champions.
     """
     from recloop.pipeline.graph import stage_graph
+    from recloop.pipeline.lock import arrange
 
     project, ended = Project.find(), threading.Event()
     try:
         project.params  # noqa: B018 (what is wrong in it stops here, before a stage is tried, and tried again)
         take_feedback(project)
-        outcomes = run_stages(project, stage_graph(project), ended)
+        graph = stage_graph(project)
+        outcomes = run_stages(project, graph, ended)
+        arrange(project, [node.name for node in graph])
         report = promote(project, reason)
         warnings = follow_up(project, report)
     except GateError as error:

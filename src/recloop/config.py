@@ -194,19 +194,28 @@ class Train(Section):
     """How models are trained. What a model is lies in its own section under `models`."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    epochs: Positive = 30
+    epochs: Positive = 20
     patience: Positive = 4
     """Stop after this many epochs without a better validation NDCG@10, and keep the best epoch."""
-    batch_tokens: Positive = 4096
+    batch_tokens: Positive = 2048
     """Events in a batch: histories of any length, packed without padding between batches."""
-    max_history: Positive = 100
+    max_history: Positive = 50
     """A user's last events that a model looks at, in training and in serving."""
     seed: int = 42
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Positive = 2
     """Threads on a CPU. Fixed, because the order of a sum, and so its last bits, depends on it."""
+
+    @model_validator(mode="after")
+    def _a_history_fits(self) -> Train:
+        if self.batch_tokens <= self.max_history:
+            raise ValueError(
+                f"batch_tokens must be above max_history ({self.max_history}): a batch holds the longest history "
+                f"and what follows it (got {self.batch_tokens})"
+            )
+        return self
 
 
 class Evaluate(Section):

@@ -6,12 +6,8 @@ is in the project's `var/`, logs are in `var/log/`. `processes.py` says what bec
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -24,7 +20,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from recloop.errors import ConfigError, PlatformError
+from recloop.exclusive import Lock, choose_port
 from recloop.processes import Program, Programs, Say
 from recloop.project import Project
 
@@ -79,14 +75,15 @@ class Platform:
 
     Args:
         project: whose.
-        mlflow: whether to start MLflow's UI, which nothing else needs.
+        mlflow: whether to start MLflow's UI, which nothing else needs; not where there is a server already.
         schedules: whether the schedules in `prefect.yaml` start runs.
         say: tells a person what happens.
     """
 
     def __init__(self, project: Project, *, mlflow: bool = True, schedules: bool = True, say: Say = print) -> None:
         self._project = project
-        self._with_mlflow = mlflow
+        self._remote_mlflow = project.mlflow_url if project.mlflow_url.startswith("http") else None
+        self._with_mlflow = mlflow and self._remote_mlflow is None
         self._schedules = schedules
         self._say = say
         self._exit = ExitStack()
@@ -121,7 +118,7 @@ class Platform:
             endpoint=f"http://{self._serving_host}:{self._serving_port}",
             prefect=prefect,
             prefect_api=f"{prefect}/api",
-            mlflow=f"http://{HOST}:{self._mlflow_port}" if self._with_mlflow else None,
+            mlflow=f"http://{HOST}:{self._mlflow_port}" if self._with_mlflow else self._remote_mlflow,
             data_docs=self._project.reports / "data-docs" / "index.html",
             drift_report=self._project.reports / "drift" / "latest.html",
         )
@@ -151,6 +148,7 @@ class Platform:
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
             # On disk: kept in memory, a server that was started again would never give a run's slot back.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "MLFLOW_BACKEND_STORE_URI": self._project.mlflow_url,  # it may hold a password: not an argument
             # MLflow's jobs are for judging language models: seven processes, which outlive the server.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
@@ -180,7 +178,7 @@ class Platform:
 
     def _mlflow(self) -> Program:
         arguments = (
-            *("server", "--backend-store-uri", self._project.mlflow_url, "--workers", "1"),
+            *("server", "--workers", "1"),
             *("--host", HOST, "--port", str(self._mlflow_port)),
         )
         url = f"{self.addresses.mlflow}/health"
@@ -195,61 +193,6 @@ class Platform:
         arguments = ("worker", "start", "--pool", POOL, "--work-queue", queue, "--name", name)
         url, since = f"{self.addresses.prefect_api}/work_pools/{POOL}/workers/filter", datetime.now(UTC)
         return Program(name, (sys.executable, "-m", "prefect", *arguments), lambda: _heard_of(url, name, since))
-
-
-def choose_port(host: str, port: int, key: str, variable: str) -> int:
-    """A port that nothing listens at; any for 0.
-
-    Args:
-        host: where.
-        port: as params.yaml has it; the environment wins.
-        key: its key in params.yaml.
-        variable: its name in the environment.
-
-    Raises:
-        ConfigError: the environment holds no port.
-        PlatformError: it is in use.
-    """
-    chosen = os.environ.get(variable, str(port))
-    if not chosen.isdecimal() or int(chosen) > 65535:
-        raise ConfigError(f"{variable}={chosen!r} is not a port", remedy="a number from 0 (any) to 65535")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(chosen)))
-        except OSError as error:
-            what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
-            raise PlatformError(
-                f"port {chosen} on {host} {what}",
-                remedy=f"stop what listens there, or set {key} in params.yaml, or {variable}",
-            ) from error
-        return int(probe.getsockname()[1])
-
-
-class Lock:
-    """One platform a project. Held until the last process that has the descriptor is gone."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Lock:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self.descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(self.descriptor, 32).decode()
-            os.close(self.descriptor)
-            raise PlatformError(
-                f"the platform of {self._path.parent.parent} runs already, or is stopping (process {holder})",
-                remedy=f"use it, or stop it: `kill {holder}`",
-            ) from error
-        os.truncate(self.descriptor, 0)
-        os.write(self.descriptor, str(os.getpid()).encode())
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        os.close(self.descriptor)
 
 
 def _path(path: Path, otherwise: str) -> str:

@@ -115,6 +115,8 @@ def test_each_server_answers_at_the_address_that_is_told(platform: Platform) -> 
         assert f"http://127.0.0.1:{path}\n" in output
         page = httpx.get(f"http://127.0.0.1:{path}/", follow_redirects=True)
         assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/html")
+    assert (platform.root / "var" / "mlflow.db").exists()
+    assert not (platform.root / "mlflow.db").exists(), "MLflow's own default"
     endpoint = f"http://127.0.0.1:{platform.ports['SERVING']}"
     assert f"{endpoint}\n" in output
     assert httpx.post(f"{endpoint}/recommend", json={"user_id": "1"}).status_code == 503, "no champion yet"

@@ -19,6 +19,7 @@ import pytest
 from recloop.data.schema import INTERACTIONS
 from recloop.errors import ConfigError, GateError, PlatformError, SourceError, StageError
 from recloop.pipeline.graph import stage_graph
+from recloop.pipeline.lock import arrange
 from recloop.pipeline.repro import outdated, push, reproduce
 from recloop.pipeline.snapshot import snapshot
 from recloop.project import Project
@@ -137,6 +138,20 @@ def test_stage_by_stage_leaves_the_lock_that_dvc_repro_leaves(project: Project, 
     subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=project.root, check=True)
 
     assert lock.read_bytes() == one_by_one
+
+
+def test_a_lock_that_stages_were_written_to_in_another_order_can_be_arranged(project: Project) -> None:
+    (project.root / "data/feedback").mkdir(parents=True)
+    (project.root / "data/feedback/interactions.parquet").write_bytes(b"nothing")
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=project.root, check=True)
+    lock, order = project.root / "dvc.lock", [node.name for node in stage_graph(project)]
+    as_repro_leaves_it = lock.read_bytes()
+    assert not arrange(project, order)
+
+    assert arrange(project, order[::-1])
+    assert lock.read_bytes() != as_repro_leaves_it
+    assert arrange(project, order)
+    assert lock.read_bytes() == as_repro_leaves_it
 
 
 def test_the_gate_stopping_the_data_is_told_from_a_fault_and_in_its_own_words(project: Project) -> None:

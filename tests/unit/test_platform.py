@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from recloop.errors import ConfigError, PlatformError
-from recloop.platform import Addresses, Platform, choose_port
+from recloop.exclusive import choose_port
+from recloop.platform import Addresses, Platform
 from recloop.project import Project
 from tests.conftest import ROOT
 
@@ -74,7 +75,7 @@ def test_a_second_platform_of_a_project_is_refused_and_told_of_the_first(
     hold = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from recloop.platform import Lock\n"
+        "from recloop.exclusive import Lock\n"
         "with Lock(Path(sys.argv[1])):\n"
         "    print(os.getpid(), flush=True)\n"
         "    time.sleep(600)\n"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recloop.data.prepared import Prepared, Ragged
 
-SHELF = 8
+SHELF = 32
 """Windows are sorted by length within so many batches' worth of them: enough that little is padded, few enough
 that which windows meet in a batch still changes from epoch to epoch."""
 

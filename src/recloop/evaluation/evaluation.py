@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from recloop.config import Evaluate
 from recloop.data.prepared import Period, Prepared
-from recloop.errors import StageError
+from recloop.errors import ModelError, StageError
 from recloop.evaluation.bootstrap import Interval, interval
 from recloop.evaluation.metrics import case_metrics, coverage, user_means
 from recloop.evaluation.ranking import rank
@@ -92,13 +92,23 @@ class Examination:
                 remedy=f"raise split.{period}_share, lower prepare.min_user_events, or give more data",
             )
         self._settings = settings
+        self._item_count = prepared.item_count
         self._seen = prepared.case_histories(period)
         self._histories = prepared.case_histories(period, max_history)
         self._targets = prepared.targets(period)
         self._user_ids = [prepared.user_ids[code] for code in np.unique(self._users)]
 
     def of(self, model: Recommender) -> Evaluation:
-        """Put all cases to `model`."""
+        """Put all cases to `model`.
+
+        Raises:
+            ModelError: it was trained on another catalogue, or gives scores that are not numbers.
+        """
+        if model.catalogue_size != self._item_count:
+            raise ModelError(
+                f"{model.name} was trained on {model.catalogue_size} items, but the data has {self._item_count}",
+                remedy="`dvc repro` trains it on this data",
+            )
         ranking = rank(
             model,
             self._histories,

@@ -2,8 +2,16 @@
 
 Learnt by cross-entropy over the whole catalogue (Matrix Factorization Techniques for Recommender Systems, Koren,
 Bell and Volinsky, 2009, gives the model). Users are answered by folding in: the vector that explains their
-history best, by ridge regression against what the items' popularity alone would explain. So a user who came after
-the training gets an answer like any other, and what a known user did since then counts.
+history best. So a user who came after the training gets an answer like any other, and what a known user did since
+then counts. (On MovieLens-100K it also does no worse for known users than the vectors they were trained with.)
+
+The log-likelihood of a history of n items, taken to second order around the origin, where the catalogue's shares are
+softmax(biases), makes folding in a ridge regression onto the item vectors, with a closed form:
+
+    u = (n C + ridge I)⁻¹ n (mean vector of the history - m)
+
+where m and C are mean and covariance of the item vectors under those shares. One eigendecomposition of C serves
+every user. An empty history gives the origin: what everybody likes.
 """
 
 from __future__ import annotations
@@ -23,8 +31,8 @@ class MfConfig(LearnerConfig):
 
     dim: Positive = 64
     """Length of a user's and an item's vector."""
-    ridge: float = Field(default=1.0, gt=0)
-    """How much evidence a history must give before a folded-in vector leaves the origin."""
+    ridge: float = Field(default=50.0, gt=0)
+    """How strongly a folded-in vector is held to the origin, counted in events of a history."""
 
 
 class MatrixFactorisation(Learner):
@@ -41,18 +49,15 @@ class MatrixFactorisation(Learner):
         self.biases = nn.Parameter(torch.zeros(catalogue_size))
         nn.init.zeros_(self.users.weight)
         nn.init.normal_(self.items.weight, std=0.1)
+        self._space: tuple[tuple[int, int, torch.device], tuple[Tensor, Tensor, Tensor]] | None = None
 
     def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
         """The folded-in vector, and a one for the bias: [batch, dim + 1]. An empty history gives the origin."""
         histories = histories.last(self.max_history)
         events = histories.lengths.to(torch.float32)[:, None]
-        share = self.biases.softmax(0)
-        expected = share @ self.items.weight
-        covariance = (self.items.weight * share[:, None]).T @ self.items.weight - expected[:, None] * expected
-        spread, axes = torch.linalg.eigh(covariance)
+        expected, spread, axes = self._taste_space()
         mean = F.embedding_bag(histories.values, self.items.weight, histories.offsets[:-1], mode="mean")
         folded = ((events * (mean - expected)) @ axes / (events * spread + self.config.ridge)) @ axes.T
-        folded = torch.where(events > 0, folded, torch.zeros_like(folded))
         return torch.cat([folded, torch.ones_like(events)], 1)
 
     def item_matrix(self) -> Tensor:
@@ -63,5 +68,21 @@ class MatrixFactorisation(Learner):
         logits = self.users(batch.users) @ self.items.weight.T + self.biases
         rows = batch.histories.rows
         entropy = logits.logsumexp(1)[rows] - logits[rows, batch.histories.values]
-        loss: Tensor = (batch.weights * entropy).sum() / batch.weights.sum()
+        loss: Tensor = (batch.weights * entropy).sum() / batch.weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
         return loss
+
+    def _taste_space(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean [dim], and variances [dim] along axes [dim, dim], of the item vectors under the biases' softmax.
+
+        It is computed again when the weights have changed, not for every request.
+        """
+        vectors, biases = self.items.weight, self.biases
+        state = (vectors._version, biases._version, vectors.device)
+        if self._space is None or self._space[0] != state:
+            # Kept beyond this call, so it may be neither of an inference nor of a gradient.
+            with torch.inference_mode(False), torch.no_grad():
+                shares = biases.softmax(0)[:, None]
+                mean = (shares * vectors).sum(0)
+                spread, axes = torch.linalg.eigh((shares * (vectors - mean)).T @ (vectors - mean))
+            self._space = (state, (mean, spread, axes))
+        return self._space[1]

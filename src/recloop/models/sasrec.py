@@ -28,7 +28,7 @@ class SasrecConfig(LearnerConfig):
 
     dim: Positive = 64
     """Length of an item's vector."""
-    blocks: Positive = 2
+    blocks: Positive = 1
     heads: Positive = 1
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
