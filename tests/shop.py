@@ -28,7 +28,7 @@ def write_shop(folder: Path, *, users: int = 80, items: int = 40, length: int = 
     with (folder / "products.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sku", "name", "groups"])
-        writer.writerows((f"p{item}", f"Product {item}", f"group{item % 4}") for item in range(items))
+        writer.writerows((f"p{item}", f"Product {item}", f"group{item % 4}") for item in range(2 * items))
     return folder / "log.csv"
 
 

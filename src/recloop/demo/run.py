@@ -1,8 +1,9 @@
 """The loop once, with the same deployments, server, endpoint and monitor as in production.
 
-A model is trained on what was known of MovieLens-100K at the end of 1997, and goes live. Then the ratings
-that really followed are played as live traffic. The monitor compares them with what the model learnt from, its
-verdict starts a retraining, and the endpoint swaps to the new champion while requests go on.
+A model is trained on MovieLens-100K's first two months, and goes live. Then the ratings that people really gave
+from March on are played as live traffic: there are new films and new users by then. The monitor compares it with
+what the model learnt from, its verdict starts a retraining, and the endpoint swaps to the new champion while
+requests go on.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from recloop.storage import connect
 
 ZOO = ("popularity", "mf", "sasrec")
 LEARNT_UNTIL = datetime(1997, 11, 14, tzinfo=UTC)
+PLAYED_FROM = datetime(1998, 3, 1, tzinfo=UTC)
 VISITS = 22_000
 SPOIL_EVERY = 200
 """Every so many events one is broken, as from a client with a bug."""
@@ -71,7 +73,7 @@ def run_demo(project: Project) -> None:
     steps = Steps(Console(highlight=False))
     with steps.step("a workspace of its own, and the ratings to come"):
         workspace = make_workspace(project, project.var / "demo", demo_params())
-        visits = visits_between(_all_ratings(project), LEARNT_UNTIL, VISITS, SPOIL_EVERY)
+        visits = visits_between(_all_ratings(project), PLAYED_FROM, VISITS, SPOIL_EVERY)
     with steps.step("the platform: Prefect server, workers, endpoint") as bar:
         platform = Platform(workspace, mlflow=False, schedules=False, say=lambda line: bar.on_task(line.strip(), ""))
         platform.__enter__()
