@@ -10,7 +10,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform history test test-e2e lint types check lock clean
+.PHONY: help setup demo train serve platform history test lint types check lock clean
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,11 +46,8 @@ platform: setup ## Prefect, MLflow, monitor, retrainer and endpoint together, un
 history: setup ## who was champion, from when to when, and why (IN=var/demo: the demo's)
 	@$(IN_PROJECT) $(BIN)/recloop history
 
-test: setup ## unit and contract tests
-	@$(BIN)/pytest -n 2 tests/unit
-
-test-e2e: setup ## the pipeline, the platform and the whole loop, end to end (being completed)
-	@$(BIN)/pytest tests/e2e
+test: setup ## all tests, end-to-end ones included
+	@$(BIN)/pytest -n 2
 
 lint: setup ## style, and which module may import which
 	@$(BIN)/ruff check .

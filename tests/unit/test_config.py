@@ -43,7 +43,7 @@ def test_every_default_in_code_is_the_one_in_the_file() -> None:
     [
         ("patience:", "patiense:", r"train\.patiense: unknown key; did you mean `patience`\?"),
         ("threads: 2", "threads: 0", r"train\.threads: .*greater than or equal to 1 \(got 0\)"),
-        ("lr: 0.001", "lr: fast", r"train\.lr: .*number.*\(got 'fast'\)"),
+        ("lr: 0.002", "lr: fast", r"train\.lr: .*number.*\(got 'fast'\)"),
         ("kind: temporal", "kind: random", r"split\.kind: .*'temporal' or 'leave_one_out'"),
         ("kind: movielens-100k", "kind: movielens-100m", r"source: .*'movielens-100m'"),
         (

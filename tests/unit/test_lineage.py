@@ -66,7 +66,7 @@ def test_a_version_tells_run_commit_data_and_reason(project: Project) -> None:
     assert found.model_sha256 == sha256(project.model("popularity") / "model.safetensors")
     assert found.reason == "drift: item_popularity 0.31 > 0.15"
     assert found.hashes == {"data/raw": "aaaa.dir", "models/popularity": "bbbb.dir"}
-    assert found.params["train.lr"] == "0.001"
+    assert found.params["train.lr"] == "0.002"
     assert found.metrics["ndcg_at_10"] == pytest.approx(1)
     run = open_tracking(project).client.get_run(found.run_id)
     assert run.data.tags["recloop.model_sha256"] == found.model_sha256

@@ -51,14 +51,14 @@ def test_the_same_inputs_give_the_same_bytes_and_nothing_but_the_package_counts(
     assert package_sha256(one.folder) != package_sha256(two.folder)
 
 
-def test_histories_are_cut_to_what_the_model_looks_at(project: Project, tmp_path: Path) -> None:
+def test_histories_are_whole_though_the_model_looks_at_their_ends_only(project: Project, tmp_path: Path) -> None:
     params = project.root / "params.yaml"
     params.write_text(params.read_text().replace("epochs: 2", "max_history: 2"))
 
     parcel = build_package(Project(project.root), "popularity", tmp_path / "package").parcel
 
     assert parcel.info.max_history == 2
-    assert parcel.histories[0].tolist() == [2, 3]
+    assert parcel.histories[0].tolist() == [0, 1, 2, 3]  # all of it has been seen, and is not recommended again
 
 
 def test_what_is_popular_is_what_was_taken_in_the_last_thirty_days(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_sasrec_reads_the_order_of_a_history_and_mf_does_not() -> None:
 
 
 def test_sasrec_does_not_see_what_it_is_to_predict() -> None:
-    """The loss of the events up to one does not depend on those after it, but for the positions, which are alike here."""
+    """The loss of the first events is the same whatever follows them (positions count from the end: made alike)."""
     model = some_model("sasrec")
     with torch.no_grad():
         model.state_dict()["positions.weight"].zero_()
@@ -145,7 +145,7 @@ def test_an_event_counts_in_the_loss_by_its_weight(name: str) -> None:
     model = some_model(name)
 
     def loss(*weights: float) -> float:
-        return model.loss(Batch(ragged([1, 2]), torch.tensor(weights), torch.tensor([0]))).item()
+        return model.loss(Batch(ragged([1, 2]), torch.tensor(weights, dtype=torch.float32), torch.tensor([0]))).item()
 
     assert loss(3, 1) == pytest.approx(0.75 * loss(1, 0) + 0.25 * loss(0, 1), rel=1e-5)
     assert loss(0, 0) == 0

@@ -47,7 +47,7 @@ def test_a_training_is_a_run_with_settings_epochs_data_load_and_files(project: P
     assert found is not None
     run = tracking.client.get_run(found.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["train.lr"] == "0.001"
+    assert run.data.params["train.lr"] == "0.002"
     assert run.data.params["model.half_life_days"] == "None"
     assert run.data.params["source.kind"] == "movielens-100k"
     losses = tracking.client.get_metric_history(found.run_id, "loss")

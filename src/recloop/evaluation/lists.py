@@ -7,6 +7,9 @@ from torch import Tensor
 
 from recloop.data.batches import RaggedTensor
 
+OUT_OF_REACH = 1 << 40
+"""The rank of what cannot be recommended: beyond every list, also one that is longer than the catalogue."""
+
 
 def exclude(scores: Tensor, seen: RaggedTensor) -> None:
     """Set the score of every item that its row's user has seen to -inf, in place.
@@ -51,10 +54,10 @@ def rank_of(scores: Tensor, targets: Tensor) -> Tensor:
         targets: int64 [batch] item codes
 
     Returns:
-        int64 [batch]. A target at -inf cannot be recommended: its rank is items + 1, beyond every list.
+        int64 [batch]. A target at -inf cannot be recommended: its rank is OUT_OF_REACH.
     """
     target = targets[:, None]
     own = scores.gather(1, target)
     lower = torch.arange(scores.shape[1], device=scores.device) < target
     ahead = ((scores > own) | ((scores == own) & lower)).sum(1)
-    return torch.where(own[:, 0] == -torch.inf, scores.shape[1], ahead) + 1
+    return torch.where(own[:, 0] == -torch.inf, OUT_OF_REACH, ahead + 1)

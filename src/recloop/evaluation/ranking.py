@@ -30,7 +30,7 @@ class Ranking:
     """What a model answered to each case."""
 
     ranks: np.ndarray
-    """int64 [cases]: the target's place, 1 being the best; catalogue size + 1 where it could not be recommended"""
+    """int64 [cases]: the target's place, 1 being the best; `lists.OUT_OF_REACH` where it could not be recommended"""
     lists: np.ndarray
     """int64 [cases, k]: the best items, best first; -1 where a list is shorter"""
 

@@ -114,6 +114,8 @@ class Recommender(nn.Module, ABC):
         items = self.item_matrix()
         if candidates is not None:
             items = items[candidates]
+        if not len(histories):
+            return items.new_empty(0, len(items))
         return self.encode(histories, users) @ items.T
 
     @property

@@ -106,7 +106,7 @@ class Places:
         batch, longest = self.shape
         if self._index is not None:
             x = x.new_zeros(batch * longest, x.shape[1]).index_copy(0, self._index, x)
-        return x.view(batch, longest, -1)
+        return x.view(batch, longest, x.shape[1])
 
     def pack(self, x: Tensor) -> Tensor:
         """[batch, longest, width] → [tokens, width]"""
