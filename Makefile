@@ -6,6 +6,8 @@ export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 # uv does not read pip's setting for a folder of wheels: hand it over where there is one.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
+# Where compiled code may not be kept, every process compiles torch, MLflow and the rest anew: 9 seconds a stage.
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(abspath $(BIN)):$(PATH)
 INSTALLED := $(VENV)/.installed
 
