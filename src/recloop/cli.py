@@ -32,9 +32,9 @@ ModelName = Annotated[str, typer.Argument(help="A model of the zoo in params.yam
 @app.command()
 def check() -> None:
     """Validate params.yaml, every model's section included."""
-    from recloop.config import load_params
+    from recloop.models.catalogue import check_sections
 
-    load_params(Project.find().root / "params.yaml", complete=True)
+    check_sections(Project.find().params)
     print("params.yaml is valid")
 
 
@@ -44,12 +44,12 @@ def check() -> None:
 @app.command()
 def ingest() -> None:
     """Stage: read the source into the canonical tables."""
-    from recloop.config import load_params
     from recloop.data.sources import ingest
+    from recloop.models.catalogue import check_sections
 
     project = Project.find()
-    params = load_params(project.root / "params.yaml", complete=True)
-    print(ingest(params.source, project.raw, base=project.root))
+    check_sections(project.params)  # the first stage: a fault in a model's section need not wait for its training
+    print(ingest(project.params.source, project.raw, base=project.root))
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """`params.yaml` as typed, validated, immutable models. The only reader of that file.
 
 Every section is a frozen pydantic model that refuses unknown keys. Hyper-parameters of a model are declared in
-the model's own file (`models/<name>.py`); `load_params(…, complete=True)` validates those too, and costs an
-import of torch.
+the model's own file, `models/<name>.py`; `models.catalogue.check_sections` validates those too, at the price of
+importing torch.
 """
 
 from __future__ import annotations
@@ -370,12 +370,8 @@ class Params(Section):
         return self
 
 
-def load_params(path: Path, *, complete: bool = False) -> Params:
+def load_params(path: Path) -> Params:
     """Read and validate `params.yaml`.
-
-    Args:
-        path: the file.
-        complete: validate each model's hyper-parameters too (imports torch).
 
     Raises:
         ConfigError: the file is missing, is not YAML, or a key or value is wrong; every fault is named.
@@ -388,13 +384,7 @@ def load_params(path: Path, *, complete: bool = False) -> Params:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no mapping of sections")
-    params = validated(Params, content, where=path.name)
-    if complete:
-        from recloop.models.catalogue import model_config
-
-        for name in params.models:
-            model_config(name, params.models[name])
-    return params
+    return validated(Params, content, where=path.name)
 
 
 def validated(model: type[S], content: Any, *, where: str) -> S:

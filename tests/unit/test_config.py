@@ -8,6 +8,7 @@ import pytest
 
 from recloop.config import load_params
 from recloop.errors import ConfigError
+from recloop.models.catalogue import check_sections, model_config
 from tests.conftest import ROOT
 
 
@@ -20,7 +21,13 @@ def faulty(tmp_path: Path, old: str, new: str) -> Path:
 
 
 def test_the_projects_own_params_are_valid_models_included() -> None:
-    assert load_params(ROOT / "params.yaml", complete=True).zoo
+    check_sections(load_params(ROOT / "params.yaml"))
+
+
+def test_a_models_defaults_are_what_the_file_says() -> None:
+    params = load_params(ROOT / "params.yaml")
+    for name in params.zoo:
+        assert model_config(name, params.models[name]) == model_config(name, {}), name
 
 
 def test_every_default_in_code_is_the_one_in_the_file() -> None:
@@ -72,9 +79,9 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
 
 def test_a_models_hyper_parameter_is_checked_too(tmp_path: Path) -> None:
     path = faulty(tmp_path, "blocks: ", "bloks: ")
-    load_params(path)  # without torch, model sections are not looked into
+    params = load_params(path)  # without torch, model sections are not looked into
     with pytest.raises(ConfigError, match=r"bloks: unknown key; did you mean `blocks`\?"):
-        load_params(path, complete=True)
+        check_sections(params)
 
 
 def test_a_sequences_file_has_no_times_to_cut_at(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def some_model(name: str, *, items: int = 12, users: int = 5, max_history: int =
     return model.eval()
 
 
-def popularity_of(prepared: Prepared, **params: float) -> Popularity:
+def popularity_of(prepared: Prepared, half_life_days: float | None = None) -> Popularity:
+    params = {"half_life_days": half_life_days}
     model = build("popularity", params, catalogue_size=prepared.item_count, user_count=1, max_history=5)
     assert isinstance(model, Popularity)
     model.fit(prepared)

@@ -96,16 +96,17 @@ def show(report: DemoReport) -> Table:
             f"{_interval(model.recall_at_10, model.recall_at_10_ci)}{chosen}",
         )
     table.add_section()
-    table.add_row("champion", f"v{report.champion.version} ({report.champion.model}): {report.champion.reason}")
+    why = report.champion.reason.removeprefix(f"{report.retraining.reason}; ")
+    table.add_row("champion", f"v{report.champion.version} ({report.champion.model}): {why}")
     table.add_row(
         "served",
         f"{serving.requests:,} requests, {serving.failed} failed, "
         f"p50 {serving.p50_ms:.1f} ms, p99 {serving.p99_ms:.1f} ms",
     )
-    table.add_row("drift", "\n".join([report.drift.verdict, *report.drift.reasons]))
+    table.add_row("drift", "\n".join([f"verdict: {report.drift.verdict}", *report.drift.reasons]))
     table.add_row(
         "retraining",
-        f"{report.retraining.run}, {report.retraining.seconds:.0f} s, because of: {report.retraining.reason}",
+        f"flow run {report.retraining.run}, {report.retraining.seconds:.0f} s, started by the verdict's event",
     )
     table.add_row("swap", f"v{swap.from_} → v{swap.to}, {swap.requests:,} requests meanwhile, {swap.failed} failed")
     table.add_section()

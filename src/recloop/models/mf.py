@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from recloop.config import Positive
 from recloop.data.batches import Batch, RaggedTensor
-from recloop.models.base import Learner, LearnerConfig
+from recloop.models.base import Learner, LearnerConfig, Overrides
 
 
 class MfConfig(LearnerConfig):
@@ -31,6 +31,7 @@ class MfConfig(LearnerConfig):
 
     dim: Positive = 64
     """Length of a user's and an item's vector."""
+    train: Overrides = Overrides(lr=0.01, epochs=60, patience=6)
     ridge: float = Field(default=50.0, gt=0)
     """How strongly a folded-in vector is held to the origin, counted in events of a history."""
 

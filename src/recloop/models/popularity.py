@@ -18,7 +18,7 @@ DAY = 86_400_000_000
 class PopularityConfig(ModelConfig):
     """Hyper-parameters of popularity."""
 
-    half_life_days: float | None = Field(default=None, gt=0)
+    half_life_days: float | None = Field(default=60.0, gt=0)
     """An event this much older than the newest of training counts half; null: age does not matter."""
 
 
