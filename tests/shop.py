@@ -40,13 +40,14 @@ def use_shop(project: Path, **train: object) -> None:
         {
             "source": {
                 "kind": "table",
+                "folder": "shop",
                 "interactions": {
-                    "path": "shop/log.csv",
+                    "path": "log.csv",
                     "columns": {"user_id": "customer", "item_id": "product", "timestamp": "when"},
                     "constants": {"event": "purchase"},
                 },
                 "items": {
-                    "path": "shop/products.csv",
+                    "path": "products.csv",
                     "columns": {"item_id": "sku", "title": "name", "categories": "groups"},
                 },
                 "timestamp_unit": "s",

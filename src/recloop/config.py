@@ -42,6 +42,15 @@ def _as_utc(moment: datetime) -> datetime:
 Moment = Annotated[datetime, AfterValidator(_as_utc)]
 
 
+def _as_within(path: Path) -> Path:
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError("must be below source.folder, which DVC watches for changes")
+    return path
+
+
+Within = Annotated[Path, AfterValidator(_as_within)]
+
+
 class Section(BaseModel):
     """A section of `params.yaml`: frozen, and strict about its keys."""
 
@@ -52,6 +61,8 @@ class MovieLens100K(Section):
     """GroupLens's MovieLens-100K: 943 users, 1,682 films, 100,000 ratings, 1997-09 to 1998-04."""
 
     kind: Literal["movielens-100k"]
+    folder: Path = Path("src/recloop/data/sources")
+    """It comes from the network, and does not change: what DVC watches is what reads it."""
     until: Moment | None = None
     """Take only events before this time (UTC): for a backtest, or to play the rest as live traffic."""
 
@@ -60,13 +71,17 @@ class Sequences(Section):
     """A text file with one line a user: `user item item …`, in time order; the order is all the time there is."""
 
     kind: Literal["sequences"]
-    path: Path
+    folder: Path
+    """Where it lies: when anything in this folder changes, `dvc repro` takes the data in again."""
+    path: Within
+    """The file, below `folder`."""
 
 
 class TableFile(Section):
     """One of the user's own tables: a CSV or Parquet file, and which of its columns is which of ours."""
 
-    path: Path
+    path: Within
+    """Below `source.folder`: a file, a folder of parts, or a pattern such as `log/*.parquet`."""
     columns: dict[str, str]
     """Canonical column → column of the file, e.g. `user_id: customer`."""
     constants: dict[str, str | float] = {}
@@ -85,6 +100,8 @@ class Table(Section):
     """The user's own interaction log, with items and users if there are tables of them."""
 
     kind: Literal["table"]
+    folder: Path
+    """Where the files lie: when anything in this folder changes, `dvc repro` takes the data in again."""
     interactions: TableFile
     items: TableFile | None = None
     users: TableFile | None = None

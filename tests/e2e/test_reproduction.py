@@ -56,6 +56,15 @@ def test_an_unchanged_tree_has_nothing_to_do(trained: Path) -> None:
     assert (trained / "dvc.lock").read_bytes() == before
 
 
+def test_new_rows_in_the_users_file_are_taken_in(trained: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(trained, clone, symlinks=True)
+    with (clone / "shop" / "log.csv").open("a") as log:
+        log.write("late customer,p1,1800000000\n")
+    done = run(clone, "dvc", "repro", "gate")
+    assert "gate: 961 of 961 interactions passed" in done.stdout
+
+
 def test_metrics_and_plots_say_something(trained: Path) -> None:
     metrics = json.loads(run(trained, "dvc", "metrics", "show", "--json").stdout)
     names = metrics[""]["data"] if "" in metrics else metrics["workspace"]["data"]

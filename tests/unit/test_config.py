@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recloop.config import load_params
+from recloop.config import Table, load_params, validated
 from recloop.errors import ConfigError
 from recloop.models.catalogue import check_sections, model_config
 from tests.conftest import ROOT
@@ -100,3 +100,10 @@ def test_a_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("- a list\n")
     with pytest.raises(ConfigError, match="no mapping of sections"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("path", ["/data/log.csv", "../log.csv"])
+def test_a_file_that_dvc_would_not_watch_is_refused(path: str) -> None:
+    log = {"path": path, "columns": {}, "constants": {}}
+    with pytest.raises(ConfigError, match=r"interactions\.path: must be below source\.folder"):
+        validated(Table, {"kind": "table", "folder": ".", "interactions": log}, where="source")

@@ -381,7 +381,7 @@ def test_nothing_but_what_is_named_is_written(tmp_path: Path) -> None:
 
 def test_a_source_without_times_is_not_asked_for_them(tmp_path: Path) -> None:
     rows = [("u", "a", "rating", 3.0, datetime(1970, 1, 1, 0, 0, place, tzinfo=UTC)) for place in range(3)]
-    run_gate(project(tmp_path, rows, source={"kind": "sequences", "path": "x.txt"}), now=NOW)
+    run_gate(project(tmp_path, rows, source={"kind": "sequences", "folder": ".", "path": "x.txt"}), now=NOW)
     assert "timestamp_range 3" in stops(project(tmp_path, rows))
 
 

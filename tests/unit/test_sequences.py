@@ -19,7 +19,7 @@ BENCHMARKS = Path(os.environ.get("RECLOOP_BENCHMARK_DATA", ROOT.parent / "shared
 
 def ingested(tmp_path: Path, content: bytes) -> list[tuple[object, ...]]:
     (tmp_path / "log.txt").write_bytes(content)
-    ingest(Sequences(kind="sequences", path=Path("log.txt")), tmp_path / "raw", base=tmp_path)
+    ingest(Sequences(kind="sequences", folder=Path(), path=Path("log.txt")), tmp_path / "raw", base=tmp_path)
     rows = pq.read_table(tmp_path / "raw" / "interactions.parquet").to_pylist()
     return [tuple(row.values()) for row in rows]
 
@@ -75,9 +75,9 @@ def test_a_fault_is_named_with_its_line(tmp_path: Path, content: bytes, message:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nowhere\.txt is missing\n.*source\.path"):
-        ingest(Sequences(kind="sequences", path=Path("nowhere.txt")), tmp_path / "raw", base=tmp_path)
+        ingest(Sequences(kind="sequences", folder=Path(), path=Path("nowhere.txt")), tmp_path / "raw", base=tmp_path)
     with pytest.raises(SourceError, match="is a folder"):
-        ingest(Sequences(kind="sequences", path=Path()), tmp_path / "raw", base=tmp_path)
+        ingest(Sequences(kind="sequences", folder=Path(), path=Path()), tmp_path / "raw", base=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_papers_benchmark_has_the_papers_counts(
     path = BENCHMARKS / name
     if not path.is_file():
         pytest.skip(f"{path} is not here ($RECLOOP_BENCHMARK_DATA says where benchmark data lies)")
-    ingest(Sequences(kind="sequences", path=path), tmp_path / "raw", base=tmp_path)
+    ingest(Sequences(kind="sequences", folder=path.parent, path=Path(path.name)), tmp_path / "raw", base=tmp_path)
     log = pq.read_table(tmp_path / "raw" / "interactions.parquet")
     assert log.num_rows == interactions
     assert (len(log["user_id"].unique()), len(log["item_id"].unique())) == (users, items)

@@ -24,6 +24,7 @@ def table_source(path: str = "log.csv", **changes: Any) -> Table:
     """A source whose interactions are in `path`; `changes` go over it, dotted keys into `interactions`."""
     content: dict[str, Any] = {
         "kind": "table",
+        "folder": ".",
         "interactions": {"path": path, "columns": COLUMNS, "constants": {"event": "purchase"}},
     }
     for key, value in changes.items():

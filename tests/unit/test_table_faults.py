@@ -20,7 +20,9 @@ COLUMNS = {"user_id": "customer", "item_id": "sku", "timestamp": "when"}
 def source(path: str = "log.csv", **changes: Any) -> Table:
     log = {"path": path, "columns": COLUMNS, "constants": {"event": "purchase"}}
     places = {key: changes.pop(key) for key in ("columns", "constants") if key in changes}
-    return validated(Table, {"kind": "table", "interactions": log | places, **changes}, where="params.yaml")
+    return validated(
+        Table, {"kind": "table", "folder": ".", "interactions": log | places, **changes}, where="params.yaml"
+    )
 
 
 def fails(folder: Path, message: str, which: Table | None = None) -> None:

@@ -70,8 +70,8 @@ def _read(source: MovieLens100K | Sequences | Table, base: Path) -> Tables:
         case Sequences():
             from recloop.data.sources.sequences import read_sequences
 
-            return read_sequences(base / source.path)
+            return read_sequences(base / source.folder / source.path)
         case Table():
             from recloop.data.sources.table import read_table
 
-            return read_table(source, base)
+            return read_table(source, base / source.folder)

@@ -31,7 +31,7 @@ def read_sequences(path: Path) -> Tables:
     if not path.is_file():
         raise SourceError(
             f"{path} is {'a folder' if path.is_dir() else 'missing'}",
-            remedy="set source.path in params.yaml to the file",
+            remedy="set source.folder and source.path in params.yaml to the file",
         )
     return Tables(
         interactions=Stream(raw_schema("interactions"), _batches(path)),

@@ -27,7 +27,9 @@ NUMBER = r"^-?(0|[1-9]\d{0,17})(\.\d+)?$"
 
 
 def read_table(source: Table, base: Path) -> Tables:
-    """The tables of a `table` source. Interactions are read, and their faults found, as they are taken.
+    """The tables of a `table` source, whose paths begin at the folder `base`.
+
+    Interactions are read, and their faults found, as they are taken.
 
     Raises:
         SourceError: a file is missing or damaged, a mapping names a column that is not there, or a value has
