@@ -178,6 +178,16 @@ def serve(
 
 
 @app.command()
+def mlflow(
+    port: Annotated[int | None, typer.Option(help="Default: platform.mlflow_port of params.yaml.")] = None,
+) -> None:
+    """Run MLflow's UI alone, until interrupted."""
+    from recloop.registry.server import serve_mlflow
+
+    serve_mlflow(Project.find(), port=port)
+
+
+@app.command()
 def monitor() -> None:
     """Compare served traffic with the training reference; keep the verdict."""
     from monitoring.run import monitor

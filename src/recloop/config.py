@@ -140,7 +140,12 @@ class Gate(Section):
     """More than this share of a table's rows in quarantine stops the run."""
     min_feedback_rows: Positive = 100
     """From this many rows on, events taken at the endpoint must keep that share on their own too."""
-    events: dict[str, tuple[float, float]] = {"rating": (0.5, 5.0)}
+    events: dict[str, tuple[float, float]] = {
+        "view": (0.0, 1e6),
+        "click": (0.0, 1e6),
+        "purchase": (0.0, 1e6),
+        "rating": (0.5, 5.0),
+    }
     """The events that may occur, and the values each may take (lowest, highest)."""
     earliest: Moment = datetime(1990, 1, 1, tzinfo=UTC)
     """A time before this is a fault. Not asked of a `sequences` source, which has an order but no times."""

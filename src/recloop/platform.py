@@ -148,9 +148,6 @@ class Platform:
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
             # On disk: kept in memory, a server that was started again would never give a run's slot back.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            "MLFLOW_BACKEND_STORE_URI": self._project.mlflow_url,  # it may hold a password: not an argument
-            # MLflow's jobs are for judging language models: seven processes, which outlive the server.
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
 
     def _start(self, programs: Programs) -> None:
@@ -177,12 +174,9 @@ class Platform:
         return Program("prefect", (sys.executable, "-m", "prefect", *arguments), lambda: _answers(url))
 
     def _mlflow(self) -> Program:
-        arguments = (
-            *("server", "--workers", "1"),
-            *("--host", HOST, "--port", str(self._mlflow_port)),
-        )
+        arguments = ("mlflow", "--port", str(self._mlflow_port))
         url = f"{self.addresses.mlflow}/health"
-        return Program("mlflow", (sys.executable, "-m", "mlflow", *arguments), lambda: _answers(url))
+        return Program("mlflow", (sys.executable, "-m", "recloop.cli", *arguments), lambda: _answers(url))
 
     def _endpoint(self) -> Program:
         arguments = ("serve", "--wait", "--port", str(self._serving_port))

@@ -60,7 +60,7 @@ def test_new_rows_in_the_users_file_are_taken_in(trained: Path, tmp_path: Path) 
     clone = tmp_path / "clone"
     shutil.copytree(trained, clone, symlinks=True)
     with (clone / "shop" / "log.csv").open("a") as log:
-        log.write("late customer,p1,1800000000\n")
+        log.write("late customer,p1,1710000000\n")
     done = run(clone, "dvc", "repro", "gate")
     assert "gate: 961 of 961 interactions passed" in done.stdout
 

@@ -114,10 +114,9 @@ def _failure(stage: str, done: Done) -> RecloopError:
         return kind(f"stage {stage}: {message}", remedy=remedy)
     if exit_code is None:  # DVC did not come to run it
         return StageError(f"stage {stage}: {_said(done)}", remedy=f"`dvc repro {stage}` shows all of it")
-    if exit_code < 0:
-        return StageError(
-            f"stage {stage} was killed by signal {-exit_code}", remedy=f"`dvc repro {stage}` runs it again"
-        )
+    if exit_code < 0 or exit_code > 128:  # a shell that waits for the command reports a signal as 128 + its number
+        killer = -exit_code if exit_code < 0 else exit_code - 128
+        return StageError(f"stage {stage} was killed by signal {killer}", remedy=f"`dvc repro {stage}` runs it again")
     spoken = [line for line in done.lines if line.strip() and not line.startswith("ERROR: ")]
     return StageError(
         f"stage {stage} ended with exit code {exit_code}: {spoken[-1]}",

@@ -1,8 +1,7 @@
 """A text file with one line a user: `user item item …`, in the order in which things happened.
 
 Such files have an order but no times: an event's time is its place in the line, in seconds after 1970-01-01
-UTC (the first item of a line: 1 s). Every event is a `view` of value 1.0, so `gate.events` in params.yaml is
-to list `view: [1.0, 1.0]`. There are no tables of items and users.
+UTC (the first item of a line: 1 s). Every event is a `view` of value 1.0. There are no tables of items and users.
 """
 
 from __future__ import annotations
