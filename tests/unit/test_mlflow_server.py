@@ -56,5 +56,5 @@ def test_a_port_in_use_is_named(project: Project, monkeypatch: pytest.MonkeyPatc
 
 def test_a_server_elsewhere_is_not_started_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECLOOP_MLFLOW_URL", "http://127.0.0.1:9/")
-    with pytest.raises(RegistryError, match="runs elsewhere, at http://127.0.0.1:9/"):
+    with pytest.raises(RegistryError, match="runs elsewhere, at http://127"):
         serve_mlflow(project)
