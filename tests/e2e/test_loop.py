@@ -26,9 +26,9 @@ from recloop.storage import connect
 from tests.conftest import clone_checkout
 from tests.shop import START, use_shop
 
-pytestmark = [pytest.mark.xdist_group("loop"), pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.xdist_group("loop"), pytest.mark.timeout(900)]
 
-SECONDS = 240.0
+SECONDS = 400.0  # on a machine that is busy with other things; on an idle one a training takes 60
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from prefect.states import Cancelling
 from flows.client import Run, Server
 from tests.conftest import clone_checkout
 
-pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(900)]
 
-SECONDS = 180.0
+SECONDS = 400.0
 STAGES = """\
 stages:
   ingest:

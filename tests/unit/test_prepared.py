@@ -44,13 +44,11 @@ def test_ids_and_counts(data: Prepared) -> None:
     assert data.train_counts.tolist() == [2, 2, 1, 1]
 
 
-def test_histories_of_training_end_with_the_training_period(data: Prepared) -> None:
-    assert ids(data, data.train_histories()) == [ANN[:3], BOB[:3]]
+def test_each_user_has_an_end_of_the_training_period(data: Prepared) -> None:
     assert data.train_ends.tolist() == [3, 8]
 
 
 def test_histories_are_cut_from_the_front(data: Prepared) -> None:
-    assert ids(data, data.train_histories(2)) == [ANN[1:3], BOB[1:3]]
     assert ids(data, data.full_histories(1)) == [["8"], ["9"]]
     assert ids(data, data.case_histories("test", 3)) == [ANN[1:4], BOB[1:4]]
 
@@ -66,8 +64,8 @@ def test_types_are_the_documented_ones(data: Prepared) -> None:
     arrays = (data.items, data.weights, data.timestamps, data.periods, data.starts, data.ends)
     assert [array.dtype for array in arrays] == [np.int32, np.float32, np.int64, np.int8, np.int64, np.int64]
     assert data.timestamps[:3].tolist() == [0, 2_000_000, 4_000_000]
-    assert data.train_histories().values.dtype == np.int32
-    assert data.train_histories().offsets.dtype == np.int64
+    assert data.full_histories().values.dtype == np.int32
+    assert data.full_histories().offsets.dtype == np.int64
     assert data.cases["valid"].positions.dtype == np.int64
 
 

@@ -124,10 +124,6 @@ class Prepared:
         ends: np.ndarray = self.starts + before[self.ends] - before[self.starts]
         return ends
 
-    def train_histories(self, max_length: int | None = None) -> Ragged:
-        """Every user's events of the training period, at most the last `max_length`; row = user code."""
-        return self._last(self.train_ends, self.starts, max_length)
-
     def case_histories(self, period: Period, max_length: int | None = None) -> Ragged:
         """The events before each case, at most the last `max_length`, in the order of `cases[period]`."""
         cases = self.cases[period]

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-METRICS = ("ndcg", "recall", "mrr")
-
 
 def case_metrics(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, np.ndarray]:
     """Each metric of each case.
