@@ -32,6 +32,7 @@ demo: setup ## the whole loop on MovieLens-100K, from raw events to a swapped ch
 	@$(BIN)/recloop demo
 
 train: setup ## bring data and models up to date, and promote the winner
+	@$(BIN)/recloop check
 	@$(BIN)/dvc repro
 	@$(BIN)/recloop promote
 
@@ -66,10 +67,12 @@ check: lint types test ## what CI runs
 COMPILE = env -u UV_FIND_LINKS -u PIP_FIND_LINKS $(BIN)/uv pip compile -q --universal --no-emit-index-url --no-annotate --no-header
 CUDA = '^(nvidia-(cu|nccl|nv)|triton|cuda-)'
 LOCK_HEADER = "\# Written by make lock from pyproject.toml. Do not edit."
-lock: ## write the locks anew from pyproject.toml
-	@{ echo $(LOCK_HEADER); $(COMPILE) --extra dev pyproject.toml | grep -vE $(CUDA) ; } > requirements.lock.new
-	@{ echo $(LOCK_HEADER); $(COMPILE) --extra serve -c requirements.lock.new pyproject.toml | grep -vE $(CUDA) ; } > requirements-serving.lock
-	@mv requirements.lock.new requirements.lock
+lock: setup ## write the locks anew from pyproject.toml, keeping pins that still fit (UPGRADE=--upgrade: none)
+	@cp requirements.lock .lock.part && $(COMPILE) $(UPGRADE) --extra dev pyproject.toml -o .lock.part > /dev/null
+	@{ echo $(LOCK_HEADER); grep -vE $(CUDA) .lock.part; } > requirements.lock
+	@cp requirements-serving.lock .lock.part && $(COMPILE) --extra serve -c requirements.lock pyproject.toml -o .lock.part > /dev/null
+	@{ echo $(LOCK_HEADER); grep -vE $(CUDA) .lock.part; } > requirements-serving.lock
+	@rm .lock.part
 
-clean: ## remove what runs left behind, databases and models included
-	@rm -rf data models reports var dist .pytest_cache .mypy_cache .ruff_cache
+clean: setup ## remove what runs left behind, databases, models and DVC's cache included
+	@$(BIN)/recloop clean

@@ -101,7 +101,9 @@ def declared_in(file: Path) -> tuple[Declared, ...]:
     try:
         content = YAML(typ="safe").load(file) if file.exists() else None
     except YAMLError as error:
-        raise PlatformError(f"{file} is not valid YAML: {error}") from error
+        raise PlatformError(
+            f"{file} is not valid YAML: {error}", remedy="`git checkout prefect.yaml` brings ours back"
+        ) from error
     found = []
     for number, entry in enumerate((content or {}).get("deployments") or []):
         try:
@@ -141,7 +143,10 @@ def prefect_deploy() -> None:
             app()
         except SystemExit as end:
             if end.code:
-                raise PlatformError("`prefect deploy --all` failed: its messages above say why") from end
+                raise PlatformError(
+                    "`prefect deploy --all` failed: its messages above say why",
+                    remedy="mend prefect.yaml, or `git checkout prefect.yaml`",
+                ) from end
 
 
 def remove_others(client: SyncPrefectClient, declared: tuple[Declared, ...]) -> tuple[str, ...]:

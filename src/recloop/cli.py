@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from recloop import telemetry
-from recloop.errors import RecloopError
+from recloop.errors import RecloopError, explained
 from recloop.project import Project
 
 app = typer.Typer(
@@ -31,11 +31,14 @@ ModelName = Annotated[str, typer.Argument(help="A model of the zoo in params.yam
 
 @app.command()
 def check() -> None:
-    """Validate params.yaml, every model's section included."""
+    """Validate params.yaml, every model's section included, and look at the source's files."""
+    from recloop.data import sources
     from recloop.models.catalogue import check_sections
 
-    check_sections(Project.find().params)
-    print("params.yaml is valid")
+    project = Project.find()
+    check_sections(project.params)
+    sources.check(project.params.source, project.root)
+    print("params.yaml is valid, and the source can be read")
 
 
 # The stages of dvc.yaml.
@@ -44,10 +47,11 @@ def check() -> None:
 @app.command()
 def ingest() -> None:
     """Stage: read the source into the canonical tables."""
-    from recloop.data.sources import ingest
+    from recloop.data.sources import check_folder, ingest
     from recloop.models.catalogue import check_sections
 
     project = Project.find()
+    check_folder(project.params.source, project.root)
     check_sections(project.params)  # the first stage: a fault in a model's section need not wait for its training
     print(ingest(project.params.source, project.raw, base=project.root))
 
@@ -204,6 +208,14 @@ def platform() -> None:
 
 
 @app.command()
+def clean() -> None:
+    """Remove what runs left behind: data, models, reports, databases, DVC's cache."""
+    from recloop.cleanup import clean
+
+    print(clean(Project.find()))
+
+
+@app.command()
 def demo() -> None:
     """The whole loop once, on MovieLens-100K, in a workspace of its own."""
     from recloop.demo.run import run_demo
@@ -212,15 +224,21 @@ def demo() -> None:
 
 
 def main() -> None:
-    """Entry point: run a command, and turn a RecloopError into its message and exit code."""
+    """Entry point: run a command, and turn what went wrong into a message and an exit code."""
     telemetry.silence()
     # `dvc` and `bentoml` are started by name: ours must be found even where the environment is not activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
         app()
     except RecloopError as error:
-        print(f"recloop: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(error)
+    except OSError as error:
+        _fail(explained(error))
+
+
+def _fail(error: RecloopError) -> NoReturn:
+    print(f"recloop: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,11 @@ from ruamel.yaml.error import YAMLError
 from recloop.errors import ConfigError
 
 S = TypeVar("S", bound=BaseModel)
+REMEDY = "mend it, or `git checkout params.yaml` to have the last committed one back"
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Limit = Annotated[float, Field(allow_inf_nan=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 BATCH_RULES = ("quarantine_share", "volume", "freshness", "duplicates", "unknown_items", "event_mix")
 """The rules of the gate that judge a whole table; `gate.severity` says what each does."""
@@ -54,7 +57,7 @@ Within = Annotated[Path, AfterValidator(_as_within)]
 class Section(BaseModel):
     """A section of `params.yaml`: frozen, and strict about its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class MovieLens100K(Section):
@@ -140,17 +143,17 @@ class Gate(Section):
     """More than this share of a table's rows in quarantine stops the run."""
     min_feedback_rows: Positive = 100
     """From this many rows on, events taken at the endpoint must keep that share on their own too."""
-    events: dict[str, tuple[float, float]] = {
+    events: dict[str, tuple[Limit, Limit]] = {
         "view": (0.0, 1e6),
         "click": (0.0, 1e6),
         "purchase": (0.0, 1e6),
         "rating": (0.5, 5.0),
     }
-    """The events that may occur, and the values each may take (lowest, highest)."""
+    """The events that may occur, and the values each may take (lowest, highest); .inf: no limit."""
     earliest: Moment = datetime(1990, 1, 1, tzinfo=UTC)
     """A time before this is a fault. Not asked of a `sequences` source, which has an order but no times."""
     min_rows: Positive = 1000
-    max_age_days: float | None = Field(default=None, gt=0)
+    max_age_days: float | None = Field(default=None, gt=0, le=36_500)
     """The newest event may be at most this old; null for a historic data set."""
     max_duplicate_share: Share = 0.05
     """Share of rows that have user, item, event and time in common with another."""
@@ -185,7 +188,7 @@ class Gate(Section):
 class Prepare(Section):
     """From gated tables to what models learn from."""
 
-    events: dict[str, float] = {"view": 0.2, "click": 0.5, "purchase": 1.0, "rating": 1.0}
+    events: dict[str, Annotated[float, Field(ge=0)]] = {"view": 0.2, "click": 0.5, "purchase": 1.0, "rating": 1.0}
     """The events that models learn from, and how much each weighs."""
     min_value: float | None = None
     """Drop events whose value is below this (e.g. ratings under 4); null keeps all."""
@@ -193,6 +196,13 @@ class Prepare(Section):
     min_item_events: Positive = 1
     keep_repeats: bool = True
     """Whether a user's later events on the same item count; if not, only the first is kept."""
+
+    @field_validator("events")
+    @classmethod
+    def _weigh_something(cls, events: dict[str, float]) -> dict[str, float]:
+        if not any(events.values()):
+            raise ValueError("at least one event is to weigh more than 0, e.g. {purchase: 1.0}")
+        return events
 
 
 class Split(Section):
@@ -225,9 +235,9 @@ class Train(Section):
     """Events in a batch: histories of any length, packed without padding between batches."""
     max_history: Positive = 50
     """A user's last events that a model looks at, in training and in serving."""
-    seed: int = 42
+    seed: Seed = 42
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Positive = 2
+    threads: int = Field(default=2, ge=1, le=1024)
     """Threads on a CPU. Fixed, because the order of a sum, and so its last bits, depends on it."""
 
     @model_validator(mode="after")
@@ -246,9 +256,9 @@ class Evaluate(Section):
     k: tuple[Positive, ...] = (5, 10, 20)
     exclude_seen: bool = True
     """Items of a user's history are not recommended again; false where repeats count."""
-    bootstrap: Positive = 2000
+    bootstrap: int = Field(default=2000, ge=1, le=100_000)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    seed: int = 7
+    seed: Seed = 7
 
     @model_validator(mode="after")
     def _judges_at_ten(self) -> Evaluate:
@@ -335,7 +345,7 @@ class Thresholds(Section):
 class Monitoring(Section):
     """The drift policy. What each signal is made of is in `monitoring/`."""
 
-    window_hours: float = Field(default=24.0, gt=0)
+    window_hours: float = Field(default=24.0, gt=0, le=876_000)
     """Traffic received in the last hours, by the live model, is compared with the training reference."""
     min_events: Positive = 1000
     """Fewer events than this are no ground for a verdict."""
@@ -344,7 +354,7 @@ class Monitoring(Section):
     thresholds: Thresholds = Thresholds()
     min_drifted_signals: Positive = 1
     """So many drifted signals make the verdict `drift`."""
-    cooldown_hours: float = Field(default=6.0, ge=0)
+    cooldown_hours: float = Field(default=6.0, ge=0, le=876_000)
     """After a verdict that asked for retraining, the next one waits this long."""
     keep_reports: Positive = 20
     """Older report folders are removed."""
@@ -387,6 +397,16 @@ class Params(Section):
         for name in self.zoo:
             if name not in self.models:
                 raise ValueError(f"zoo names {name!r}, but models has no section {name!r}")
+            if self.zoo.count(name) > 1:
+                raise ValueError(f"zoo names {name!r} more than once")
+        if not self.gate.events.keys() & self.prepare.events.keys():
+            raise ValueError(
+                f"none of the events that may occur (gate.events: {', '.join(self.gate.events)}) is one that models "
+                f"learn from (prepare.events: {', '.join(self.prepare.events)})"
+            )
+        ports = [self.serving.port, self.platform.prefect_port, self.platform.mlflow_port]
+        if twice := next((port for port in ports if port and ports.count(port) > 1), None):
+            raise ValueError(f"port {twice} is given to two of serving.port, platform.prefect_port and mlflow_port")
         if self.source.kind == "sequences" and self.split.kind == "temporal":
             raise ValueError("a sequences file has an order but no times: set split.kind to leave_one_out")
         return self
@@ -401,11 +421,11 @@ def load_params(path: Path) -> Params:
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} is missing", remedy="`git checkout params.yaml` brings the default back") from error
+        raise ConfigError(f"{path} is missing", remedy=REMEDY) from error
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{path} is not valid YAML: {error}", remedy=REMEDY) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no mapping of sections")
+        raise ConfigError(f"{path} holds no mapping of sections", remedy=REMEDY)
     return validated(Params, content, where=path.name)
 
 

@@ -9,12 +9,18 @@
     ├── RegistryError     the registry does not hold, or will not take, what was asked of it
     │   └── PromotionConflict   somebody else changed the champion meanwhile
     ├── ServingError      the endpoint cannot start or cannot answer
+    ├── DatabaseError     the SQL database does not answer, is damaged, or refuses what it was given
     └── PlatformError     a process of the platform does not start or answer
 
 The command line prints `message` and `remedy`, without a traceback, and exits with `exit_code`.
 """
 
 from __future__ import annotations
+
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+ROOM_REMEDY = "free some space and run the command again"
 
 
 class RecloopError(Exception):
@@ -64,5 +70,36 @@ class ServingError(RecloopError):
     """The endpoint cannot start or cannot answer."""
 
 
+class DatabaseError(RecloopError):
+    """The SQL database does not answer, is damaged, or refuses what it was given.
+
+    Args:
+        database: its URL, without a password.
+        said: its own words.
+        transient: whether it may answer the next time.
+    """
+
+    def __init__(self, database: str, said: str, *, remedy: str, transient: bool) -> None:
+        super().__init__(f"the database {database}: {said}", remedy=remedy)
+        self.said = said
+        self.transient = transient
+
+
 class PlatformError(RecloopError):
     """A process of the platform does not start, answer or stop."""
+
+
+def explained(error: OSError) -> RecloopError:
+    """What the operating system refused, as an error for people."""
+    what = error.strerror or str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in NO_ROOM:
+        return RecloopError(f"{where}the disk is full", remedy=ROOM_REMEDY)
+    remedies: dict[int | None, str] = {
+        errno.EACCES: "give the user who runs recloop the right to read and write there",
+        errno.EROFS: "give the user who runs recloop the right to read and write there",
+        errno.ENOTDIR: "a file stands where a folder is to be: move it away",
+        errno.EEXIST: "a file stands where a folder is to be: move it away",
+        errno.EISDIR: "a folder stands where a file is to be: move it away",
+    }
+    return RecloopError(f"{where}{what}", remedy=remedies.get(error.errno, "mend that, and run the command again"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recloop.errors import RecloopError, StageError
+from recloop.errors import NO_ROOM, ROOM_REMEDY, RecloopError, StageError
 
 
 @contextmanager
@@ -22,25 +21,19 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         RecloopError: the disk is full; `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.chmod(0o644)
-        part.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RecloopError(
-                f"{path}: the disk is full; the file was left as it was",
-                remedy="free some space and run the command again",
-            ) from error
-        raise
-    finally:
-        part.unlink(missing_ok=True)
+    with _room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.chmod(0o644)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -76,19 +69,23 @@ def sha256(path: Path) -> str:
 
 def replace_folder(target: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a whole new folder beside `target`, then put it in `target`'s place."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
-        new.mkdir()
-        try:
+    with _room_for(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent) as scratch:
+            new, old = Path(scratch) / "new", Path(scratch) / "old"
+            new.mkdir()
             fill(new)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise RecloopError(
-                    f"{target}: the disk is full; the folder was left as it was",
-                    remedy="free some space and run the command again",
-                ) from error
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    """A full disk, as an error that says what has become of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
             raise
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
+        raise RecloopError(f"{path}: the disk is full; what was there is as it was", remedy=ROOM_REMEDY) from error

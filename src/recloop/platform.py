@@ -20,7 +20,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from recloop.exclusive import Lock, choose_port
+from recloop.exclusive import Lock, choose_port, origin
 from recloop.processes import Program, Programs, Say
 from recloop.project import Project
 
@@ -88,9 +88,14 @@ class Platform:
         self._say = say
         self._exit = ExitStack()
 
+    @staticmethod
+    def lock(project: Project) -> Lock:
+        """What a running platform of the project holds."""
+        return Lock(project.var / "platform.lock", f"the platform of {project.root}")
+
     def __enter__(self) -> Platform:
         with ExitStack() as stack:
-            lock = stack.enter_context(Lock(self._project.var / "platform.lock"))
+            lock = stack.enter_context(self.lock(self._project))
             self._choose_ports()
             programs = stack.enter_context(
                 Programs(
@@ -115,7 +120,7 @@ class Platform:
         """Where to find what."""
         prefect = f"http://{HOST}:{self._prefect_port}"
         return Addresses(
-            endpoint=f"http://{self._serving_host}:{self._serving_port}",
+            endpoint=origin(self._serving_host, self._serving_port),
             prefect=prefect,
             prefect_api=f"{prefect}/api",
             mlflow=f"http://{HOST}:{self._mlflow_port}" if self._with_mlflow else self._remote_mlflow,

@@ -7,14 +7,15 @@ exactly.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, create_engine, event
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy import Engine, ExceptionContext, MetaData, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from recloop.errors import ConfigError, RecloopError
+from recloop.errors import ROOM_REMEDY, ConfigError, DatabaseError
 
 metadata = MetaData()
 
@@ -25,45 +26,64 @@ def now_us() -> int:
 
 
 def connect(url: str) -> Engine:
-    """An engine for `url`, with the tables that have been declared so far.
+    """An engine for `url`, with the tables that have been declared so far. Its errors are DatabaseErrors.
 
     SQLite runs in WAL mode with full synchronisation: a committed row survives a kill and a power cut, and
     readers do not wait for the writer.
 
     Raises:
-        ConfigError: the URL is not one.
-        RecloopError: the database does not answer.
+        ConfigError: the URL is not one, or names a database that is kept in memory or for which there is no driver.
+        DatabaseError: the database does not answer, or is damaged.
     """
     try:
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(url, connect_args={"timeout": 30})
-            event.listen(engine, "connect", _configure_sqlite)
+        if make_url(url).get_backend_name() == "sqlite":
+            engine = _sqlite(url)
         else:
             engine = create_engine(url, pool_pre_ping=True)
-        metadata.create_all(engine)
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+        why = f"its driver is not installed: {error}" if isinstance(error, ImportError) else error
         raise ConfigError(
-            f"storage.database_url is not a database URL: {error}",
+            f"storage.database_url, or RECLOOP_DATABASE_URL, cannot be used: {why}",
             remedy="e.g. sqlite:///var/recloop.db or postgresql+psycopg://user@host/name",
         ) from error
-    except OperationalError as error:
-        raise RecloopError(
-            f"the database {_without_password(url)} does not answer: {error.orig}",
-            remedy="start it, or set storage.database_url (or RECLOOP_DATABASE_URL)",
-        ) from error
+    event.listen(engine, "handle_error", _as_ours)
+    metadata.create_all(engine)
+    return engine
+
+
+def _sqlite(url: str) -> Engine:
+    file = make_url(url).database
+    if not file or file == ":memory:" or file.startswith("file:"):
+        raise ValueError("it names no file, and what is kept in memory is lost with the process")
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": 30})
+    event.listen(engine, "connect", _configure_sqlite)
     return engine
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA busy_timeout=30000")
-    cursor.close()
+    try:
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA busy_timeout=30000")
+    finally:
+        cursor.close()
 
 
-def _without_password(url: str) -> str:
-    from sqlalchemy import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
+def _as_ours(context: ExceptionContext) -> None:
+    """Raise what the database said as a DatabaseError that names it and the mend."""
+    error = context.sqlalchemy_exception or context.original_exception
+    if not isinstance(error, SQLAlchemyError | sqlite3.Error):
+        return
+    assert context.engine is not None  # noqa: S101 (we listen to an engine)
+    said = str(context.original_exception).strip().splitlines()[0]
+    transient = isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError)
+    if "is full" in said:
+        remedy = ROOM_REMEDY
+    elif "not a database" in said or "malformed" in said:
+        remedy = "put its last backup in its place; or move it away, and a new and empty one is made"
+    else:
+        remedy = "start it, or mend storage.database_url (or RECLOOP_DATABASE_URL)"
+    where = context.engine.url.render_as_string(hide_password=True)
+    raise DatabaseError(where, said, remedy=remedy, transient=transient) from error

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
+from ruamel.yaml import YAML
 
 from recloop.files import sha256
 from tests.conftest import clone_checkout
@@ -68,8 +73,10 @@ def test_new_rows_in_the_users_file_are_taken_in(trained: Path, tmp_path: Path) 
 def test_metrics_and_plots_say_something(trained: Path) -> None:
     metrics = json.loads(run(trained, "dvc", "metrics", "show", "--json").stdout)
     names = metrics[""]["data"] if "" in metrics else metrics["workspace"]["data"]
-    assert "reports/comparison.json" in names
-    assert 0 <= names["reports/evaluation/sasrec.json"]["data"]["ndcg_at_10"]["mean"] <= 1
+    assert list(names) == [f"reports/metrics/{name}.json" for name in ("mf", "popularity", "sasrec")]
+    figures = names["reports/metrics/sasrec.json"]["data"]
+    assert sorted(figures) == ["coverage_at_10", "ndcg_at_10", "recall_at_10", "valid_ndcg_at_10"]
+    assert all(0 <= figure <= 1 for figure in figures.values())
     run(trained, "dvc", "plots", "show", "-o", "plots")
     page = (trained / "plots" / "index.html").read_text()
     assert "validation NDCG@10" in page
@@ -100,16 +107,53 @@ def test_a_killed_stage_leaves_nothing_broken(trained: Path, tmp_path: Path) -> 
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
-    while not _running_stage(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    import os
-
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        deadline = time.monotonic() + 120
+        while not _is_training(process.pid):
+            assert time.monotonic() < deadline, "the stage never ran"
+            time.sleep(0.1)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    # What it may have left where it was writing.
+    (clone / "reports" / "users" / ".mf.parquet.x.part").write_bytes(b"half")
     change_params(clone, {"train.epochs": 2, "train.patience": 4})
     run(clone, "dvc", "repro")
     assert sha256(clone / "models") == sha256(trained / "models")
+    assert (clone / "dvc.lock").read_bytes() == (trained / "dvc.lock").read_bytes()
+
+
+def test_a_smaller_zoo_leaves_what_it_would_leave_in_a_fresh_clone(trained: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(trained, clone, symlinks=True)
+    change_params(clone, {"zoo": ["popularity", "mf"]})
+    run(clone, "dvc", "repro")
+    lock = YAML(typ="safe").load(clone / "dvc.lock")
+    inputs = {dep["path"]: dep.get("nfiles") for dep in lock["stages"]["compare"]["deps"]}
+    assert inputs["reports/training"] == inputs["reports/evaluation"] == inputs["reports/users"] == 2
+
+
+STAGES = (["ingest"], ["gate"], ["prepare"], ["train", "mf"], ["evaluate", "mf"], ["compare"], ["promote"])
+
+
+def test_on_a_full_disk_every_command_says_so_and_loses_nothing(
+    trained: Path, small_disk: Callable[[int], Path]
+) -> None:
+    clone = small_disk(400 << 20) / "clone"
+    shutil.copytree(trained, clone, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+    shutil.rmtree(clone / ".dvc")  # nothing to ask whether it is up to date
+    with (clone.parent / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(b"\0" * 4096)
+    before = {folder: sha256(clone / folder) for folder in ("data", "models", "reports")}
+    for command in STAGES:
+        done = run(clone, "recloop", *command, check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == 2, (command, said)
+        assert "full" in done.stderr, (command, said)
+        assert "→ free some space" in done.stderr, (command, said)
+        assert "Traceback" not in said, (command, said)
+    assert {folder: sha256(clone / folder) for folder in before} == before
 
 
 def test_an_experiment_changes_one_knob(trained: Path, tmp_path: Path) -> None:
@@ -124,14 +168,10 @@ def test_an_experiment_changes_one_knob(trained: Path, tmp_path: Path) -> None:
     assert sha256(clone / "models" / "popularity") == sha256(trained / "models" / "popularity")
 
 
-def _running_stage(group: int) -> bool:
+def _is_training(group: int) -> bool:
     """Whether `recloop train` runs in the process group."""
-    import psutil
-
     for process in psutil.process_iter(["cmdline"]):
         try:
-            import os
-
             if os.getpgid(process.pid) == group and "train" in (process.info["cmdline"] or []):
                 return True
         except (psutil.NoSuchProcess, ProcessLookupError):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from recloop.platform import Platform
+from recloop.project import Project
 from tests.conftest import ROOT
 
 
@@ -61,3 +63,41 @@ def test_a_command_before_its_inputs_names_what_makes_them(tmp_path: Path) -> No
         assert "missing" in done.stderr, command
         assert "→" in done.stderr, command
         assert "Traceback" not in done.stderr, command
+
+
+def test_what_the_system_refuses_is_said_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "var").write_text("a file")
+    done = recloop(tmp_path, "history")
+    assert done.returncode == 2
+    assert done.stderr.startswith("recloop: ")
+    assert "var" in done.stderr
+    assert "→ a file stands where a folder is to be: move it away" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_looks_at_the_folder_of_the_source(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    for folder, said in (
+        ("nowhere", "source.folder: there is no folder"),
+        (".", "holds the project itself, and its outputs with it"),
+    ):
+        (tmp_path / "params.yaml").write_text(text.replace("folder: src/recloop/data/sources", f"folder: {folder}"))
+        done = recloop(tmp_path, "check")
+        assert done.returncode == 2
+        assert said in done.stderr
+
+
+def test_clean_leaves_what_git_has_and_nothing_else_and_never_under_a_platform(checkout: Path) -> None:
+    (checkout / "data" / "raw").mkdir(parents=True)
+    (checkout / "dvc.lock").write_text("")
+    (checkout / "var").mkdir()
+    with Platform.lock(Project(checkout)):
+        done = recloop(checkout, "clean")
+        assert done.returncode == 2
+        assert "runs already" in done.stderr
+        assert (checkout / "data" / "raw").is_dir()
+    done = recloop(checkout, "clean")
+    assert done.stdout.startswith("removed: data, var")
+    status = ["git", "status", "--porcelain", "--ignored"]
+    assert subprocess.run(status, cwd=checkout, capture_output=True, text=True, check=True).stdout == ""

@@ -71,10 +71,11 @@ def test_a_zoo_of_one(tmp_path: Path) -> None:
     assert compare(tmp_path, ["a"], SETTINGS).reason.startswith("a is the only model of the zoo")
 
 
-def test_reports_of_models_that_left_the_zoo_do_not_matter(tmp_path: Path) -> None:
+def test_reports_of_models_that_left_the_zoo_do_not_stay_among_the_inputs(tmp_path: Path) -> None:
     judged(tmp_path, "a", valid=0.2, test=[0.5] * 4)
     judged(tmp_path, "gone", valid=0.9, test=[0.5] * 3, users="xyz")
     assert [each.name for each in compare(tmp_path, ["a"], SETTINGS).contenders] == ["a"]
+    assert not list(tmp_path.rglob("gone.*"))
 
 
 def test_it_reads_as_a_table(tmp_path: Path) -> None:

@@ -24,10 +24,12 @@ from recloop.demo.report import (
     SwapFacts,
     show,
 )
-from recloop.demo.run import demo_params
+from recloop.demo.run import check_nothing_failed, demo_params, run_demo
 from recloop.demo.traffic import Visit, sittings, visits_between
 from recloop.demo.workspace import make_workspace
-from recloop.errors import RecloopError
+from recloop.errors import PlatformError, RecloopError
+from recloop.exclusive import Lock
+from recloop.platform import Platform
 from recloop.project import Project
 
 
@@ -106,6 +108,11 @@ def test_the_report_has_the_promised_keys_and_is_shown_whole() -> None:
         places={"Data Docs": "open it"},
         seconds=191.0,
     )
+    check_nothing_failed(report)
+    failed = report.model_copy(update={"swap": report.swap.model_copy(update={"failed": 3})})
+    with pytest.raises(RecloopError, match=r"3 of .* requests failed, 3 of them around the swap"):
+        check_nothing_failed(failed)
+
     facts = json.loads(json.dumps(report.model_dump(mode="json", by_alias=True)))
     assert set(facts) >= {"gate", "models", "champion", "serving", "drift", "retraining", "swap", "seconds"}
     assert facts["swap"] == {"from": 1, "to": 2, "requests": 747, "failed": 0}
@@ -122,3 +129,14 @@ def test_the_report_has_the_promised_keys_and_is_shown_whole() -> None:
         "191 s",
     ):
         assert told in text
+
+
+def test_a_demo_while_another_runs_in_the_workspace_is_refused(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVING", "PREFECT", "MLFLOW"):
+        monkeypatch.setenv(f"RECLOOP_{name}_PORT", "0")  # as the demo sets them, for this test alone
+    with Lock(checkout / "var" / "demo.lock", "a demo"), pytest.raises(PlatformError, match="a demo runs already"):
+        run_demo(Project(checkout))
+    workspace = Project(checkout / "var" / "demo")
+    with Platform.lock(workspace), pytest.raises(PlatformError, match=r"the platform of .*demo runs already"):
+        run_demo(Project(checkout))
+    assert (workspace.var / "platform.lock").exists(), "the files of a running platform were deleted"

@@ -13,12 +13,11 @@ from recloop.files import sha256
 from recloop.project import Project
 from recloop.registry import history, versions
 from recloop.registry.deploy import current, deploy, deploy_if_changed
-from recloop.registry.package import PACKAGE_FILES
 from recloop.registry.promotion import promote
 from recloop.registry.tracking import open_tracking
 from recloop.serving.engine import Engine
+from recloop.serving.parcel import PACKAGE_FILES
 from recloop.serving.pointer import read_pointer
-from recloop.storage import connect
 from tests.trained import make_project, write_model
 
 
@@ -42,7 +41,7 @@ def test_the_endpoint_reads_the_pointer_as_it_is_written(project: Project) -> No
 
     assert pointer is not None
     assert (pointer.version, pointer.folder, pointer.previous) == (1, "v1", None)
-    row = history.last(connect(project.database_url))
+    row = history.ledger(project).last()
     assert row is not None
     assert pointer.since.startswith("20")
     assert pointer.since.endswith("+00:00")
@@ -69,7 +68,7 @@ def test_the_follower_deploys_an_alias_moved_by_hand_and_the_history_tells(proje
     live = current(project)
     assert live is not None
     assert (live.version, live.previous) == (2, 1)
-    assert [row.action for row in history.rows(connect(project.database_url))] == ["promote", "outside"]
+    assert [row.action for row in history.ledger(project).rows()] == ["promote", "outside"]
 
 
 def test_the_version_before_is_kept_and_older_ones_go(project: Project) -> None:
@@ -84,6 +83,17 @@ def test_the_version_before_is_kept_and_older_ones_go(project: Project) -> None:
     live = current(project)
     assert live is not None
     assert (live.version, live.previous) == (4, 3)
+
+
+@pytest.mark.parametrize("file", PACKAGE_FILES)
+def test_what_was_damaged_on_this_machine_is_mended_by_deploying(project: Project, file: str) -> None:
+    whole = sha256(project.live / "v1")
+    (project.live / "v1" / file).write_bytes(b"half")
+
+    assert deploy(project).changed
+
+    assert sha256(project.live / "v1") == whole
+    assert not deploy(project).changed
 
 
 @pytest.mark.parametrize("damage", ["folder", "pointer", "half a pointer"])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateTable
 
 from recloop.errors import ServingError
 from recloop.serving.events import Event, EventStore, Seen, events
@@ -21,13 +18,10 @@ def event(event_id: str, user_id: str = "ann", item_id: str = "a", value: float 
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'recloop.db'}"
-
-
-@pytest.fixture
-def store(url: str) -> EventStore:
-    return EventStore(connect(url))
+def store(database_url: str) -> Iterator[EventStore]:
+    database = connect(database_url)
+    yield EventStore(database)
+    database.dispose()
 
 
 def test_stored_events_have_a_place_in_the_order_of_arrival(store: EventStore) -> None:
@@ -54,10 +48,12 @@ def test_what_came_first_under_an_id_stays(store: EventStore) -> None:
     assert [seen.item_id for seen in store.after(0)] == ["a"]
 
 
-def test_a_stored_event_is_committed_for_other_processes_to_see(url: str, store: EventStore) -> None:
+def test_a_stored_event_is_committed_for_other_processes_to_see(database_url: str, store: EventStore) -> None:
     store.add([event("1", value=4.5)])
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as other:
-        rows = other.execute("SELECT event_id, event, value, timestamp, request_id FROM events").fetchall()
+    other = connect(database_url)
+    with other.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT event_id, event, value, timestamp, request_id FROM events").all()
+    other.dispose()
     assert rows == [("1", "click", 4.5, 1_700_000_000_123_456, None)]
 
 
@@ -73,7 +69,7 @@ def test_a_batch_of_thousands_is_one_order_and_all_or_nothing(store: EventStore)
     batch = [event(str(number), user_id=f"u{number % 7}") for number in range(3000)]
     assert [seen.user_id for seen in store.add(batch).new] == [each.user_id for each in batch]
     broken = [event("x"), Event("y", "ann", None, "click", 1.0, 0)]  # type: ignore[arg-type]
-    with pytest.raises(ServingError, match="NOT NULL constraint failed"):
+    with pytest.raises(ServingError, match=r"(?i)not.null constraint"):
         store.add(broken)
     assert len(list(store.after(0))) == 3000
 
@@ -97,12 +93,11 @@ def test_writers_at_once_lose_nothing_and_see_each_others_duplicates(store: Even
     assert sum(stored) == len(list(store.after(0))) == 20 + 4 * 20
 
 
-def test_a_database_that_does_not_answer_is_said_so_and_the_events_can_be_sent_again(tmp_path: Path) -> None:
-    database = connect(f"sqlite:///{tmp_path / 'recloop.db'}")
-    store = EventStore(database)
+def test_a_database_that_does_not_answer_is_said_so_and_the_events_can_be_sent_again(store: EventStore) -> None:
+    database = store._database
     with database.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE events RENAME TO away")
-    with pytest.raises(ServingError, match="the database of events does not answer: no such table") as caught:
+    with pytest.raises(ServingError, match=r"the database of events does not answer: .*events") as caught:
         store.add([event("1")])
     assert "send them again" in (caught.value.remedy or "")
     with pytest.raises(ServingError, match="does not answer"):
@@ -110,14 +105,6 @@ def test_a_database_that_does_not_answer_is_said_so_and_the_events_can_be_sent_a
     with database.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO events")
     assert len(store.add([event("1")]).new) == 1
-
-
-def test_the_same_statement_passes_over_duplicates_on_postgresql() -> None:
-    dialect = postgresql.dialect()
-    statement = postgresql.insert(events).on_conflict_do_nothing(index_elements=[events.c.event_id])
-    sql = str(statement.returning(events.c.seq).compile(dialect=dialect))
-    assert "ON CONFLICT (event_id) DO NOTHING RETURNING events.seq" in sql
-    assert "seq BIGSERIAL" in str(CreateTable(events).compile(dialect=dialect))
 
 
 def test_a_database_that_cannot_pass_over_duplicates_is_refused() -> None:

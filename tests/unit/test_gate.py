@@ -268,7 +268,7 @@ def test_poisoned_feedback_stops_the_run_however_large_the_source_is(tmp_path: P
     run_gate(project(tmp_path, good(200), min_feedback_rows=11, **settings), now=NOW)
     message = stops(project(tmp_path, good(200), min_feedback_rows=10, **settings))
     assert "10 of 10 interactions taken at the endpoint (100%) broke a row rule" in message
-    rejected = pq.read_table(tmp_path / "reports/gate-rejected.parquet").to_pylist()
+    rejected = pq.read_table(tmp_path / "reports/rejected/rows.parquet").to_pylist()
     assert [row["feedback_seq"] for row in rejected] == list(range(10))
 
 
@@ -277,7 +277,7 @@ def test_duplicates_count_all_rows_that_share_user_item_event_and_time(tmp_path:
     run_gate(project(tmp_path, good(18) + pair, max_duplicate_share=0.1), now=NOW)
     message = stops(project(tmp_path, good(17) + pair, max_duplicate_share=0.1))
     assert "duplicates: 2 of 19 interactions (10.53%) have user, item, event and time in common" in message
-    rejected = pq.read_table(tmp_path / "reports/gate-rejected.parquet").to_pylist()
+    rejected = pq.read_table(tmp_path / "reports/rejected/rows.parquet").to_pylist()
     assert [(row["rule"], row["row"]) for row in rejected] == [("duplicates", 17), ("duplicates", 18)]
 
 
@@ -343,17 +343,18 @@ def test_a_stop_leaves_the_last_good_data_alone_and_shows_what_is_wrong(tmp_path
     message = stops(project(tmp_path, good(5) + [("u", "a", "rating", 9.0, THEN)] * 20))
     assert outputs(found) == before
     assert "quarantine_share: 20 of 25 interactions (80%)" in message
-    assert "reports/gate-rejected.parquet" in message
+    assert "value_range 20 ('rating 9'; gate.events has the ranges)" in message
+    assert "reports/rejected/rows.parquet" in message
     assert "Traceback" not in message
-    assert "quarantine_share: 20 of 25" in (found.reports / "data-docs/index.html").read_text()
-    assert pq.read_table(found.reports / "gate-rejected.parquet")["rule"].to_pylist() == ["value_range"] * 20
+    assert "quarantine_share: 20 of 25" in (found.reports / "rejected/data-docs/index.html").read_text()
+    assert pq.read_table(found.reports / "rejected/rows.parquet")["rule"].to_pylist() == ["value_range"] * 20
 
 
 def test_the_next_good_run_clears_away_the_rejected_rows(tmp_path: Path) -> None:
     stops(project(tmp_path, good(1), min_rows=2))
-    assert (tmp_path / "reports/gate-rejected.parquet").exists()
+    assert (tmp_path / "reports/rejected/rows.parquet").exists()
     run_gate(project(tmp_path, good(2), min_rows=2), now=NOW)
-    assert not (tmp_path / "reports/gate-rejected.parquet").exists()
+    assert not (tmp_path / "reports/rejected/rows.parquet").exists()
 
 
 def test_the_same_data_gives_the_same_bytes_at_another_time_and_place(tmp_path: Path) -> None:

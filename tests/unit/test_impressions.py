@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Engine, select
@@ -26,8 +25,10 @@ class Tally:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Engine:
-    return connect(f"sqlite:///{tmp_path / 'recloop.db'}")
+def database(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -91,6 +92,7 @@ def test_a_list_shown_to_nobody_in_particular_is_kept_too(database: Engine, tall
     writer.close()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # PostgreSQL calls a missing table a mistake
 def test_a_stalled_database_drops_what_does_not_fit_and_holds_nobody_up(
     database: Engine, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:

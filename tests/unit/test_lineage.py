@@ -164,7 +164,9 @@ def test_a_version_that_recloop_did_not_register_is_an_error(project: Project) -
         lineage(project, 2)
 
 
-@pytest.mark.parametrize("text", ["- a list", "stages: [1]", "stages: {train: {outs: [{path: x}]}}"])
+@pytest.mark.parametrize(
+    "text", ["- a list", "stages: [1]", "stages: {train: {outs: [{path: x}]}}", "<<<< ours\nstages:\n=======\n"]
+)
 def test_a_damaged_lock_is_an_error(text: str) -> None:
     with pytest.raises(StageError, match=r"dvc\.lock is damaged"):
         Locked.parse(text)

@@ -124,11 +124,30 @@ def test_a_damaged_version_is_refused_and_the_old_one_stays(
     assert "Traceback" not in caplog.text
 
 
+def test_a_package_that_is_not_the_deployed_one_is_refused(folder: Path, watched: Watched) -> None:
+    write_package(folder / "v1")
+    point_at(folder, 1, sha256="0" * 64)
+    assert watched.live.check() is False
+    assert watched.live.refusal is not None
+    assert "v1 is not the package that was deployed: its checksum differs" in watched.live.refusal.error
+
+
+def test_the_same_number_of_another_registry_is_another_version(folder: Path, watched: Watched) -> None:
+    write_package(folder / "v1")
+    point_at(folder, 1)
+    watched.live.check()
+    write_package(folder / "v1", exclude_seen=False)
+    point_at(folder, 1)
+    assert watched.live.check() is True
+    assert watched.live.served is not None
+    assert watched.live.served.engine.info.exclude_seen is False
+
+
 def test_a_refused_version_is_tried_again_and_told_of_once(folder: Path, watched: Watched) -> None:
     write_package(folder / "v2")
+    point_at(folder, 2)
     sound = (folder / "v2" / "model.safetensors").read_bytes()
     (folder / "v2" / "model.safetensors").write_bytes(b"half a mod")
-    point_at(folder, 2)
     watched.live.check()
     first = watched.live.refusal
     watched.live.check()

@@ -22,6 +22,7 @@ from recloop.evaluation import evaluate
 from recloop.evaluation.lists import OUT_OF_REACH, rank_of, top
 from recloop.evaluation.metrics import case_metrics, coverage, user_means
 from recloop.evaluation.ranking import rank
+from recloop.files import write_json
 from recloop.models.base import ModelConfig, Recommender
 from tests.histories import prepared_of
 
@@ -188,6 +189,11 @@ def test_ranking_agrees_with_sorting_everything(
 # Evaluation.
 
 
+def trained_report(folder: Path) -> Path:
+    write_json(folder / "training.json", {"valid": {"ndcg_at_10": 0.4}})
+    return folder / "training.json"
+
+
 def test_an_evaluation_by_hand(tmp_path: Path) -> None:
     # The test cases are: u0 after 0, 1 → 2; u1 after 2, 0 → 1. Told: after 1 comes 2; after 0 comes 3, then 1.
     prepared = prepared_of([[0, 1, 2], [2, 0, 1]], items=4)
@@ -197,10 +203,13 @@ def test_an_evaluation_by_hand(tmp_path: Path) -> None:
     assert found.per_user["recall_at_1"].tolist() == [1, 0]
     assert found.means["coverage_at_1"] == 0.5  # 2 and 3
     assert found.means["coverage_at_10"] == 0.75  # 0 was seen by both; 1, 2 and 3 are left
-    found.save(tmp_path, "told")
+    found.save(tmp_path, "told", valid=trained_report(tmp_path))
     report = json.loads((tmp_path / "evaluation" / "told.json").read_text())
     assert (report["users"], report["cases"], report["coverage_at_1"]) == (2, 2, 0.5)
     assert report["recall_at_1"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
+    glance = json.loads((tmp_path / "metrics" / "told.json").read_text())
+    means = {name: found.means[name] for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10")}
+    assert glance == {"valid_ndcg_at_10": 0.4} | means
     table = pq.read_table(tmp_path / "users" / "told.parquet")
     assert table["user_id"].to_pylist() == ["u0", "u1"]
     assert table["recall_at_1"].to_pylist() == [1, 0]
@@ -210,7 +219,9 @@ def test_an_evaluation_by_hand(tmp_path: Path) -> None:
 def test_an_evaluation_is_written_as_the_same_bytes_twice(tmp_path: Path) -> None:
     prepared = prepared_of([[0, 1, 2], [2, 0, 1]], items=4)
     for name in ("a", "b"):
-        evaluate(told(*[[4.0, 3, 2, 1]] * 4), prepared, "test", Evaluate(), 100).save(tmp_path, name)
+        evaluate(told(*[[4.0, 3, 2, 1]] * 4), prepared, "test", Evaluate(), 100).save(
+            tmp_path, name, valid=trained_report(tmp_path)
+        )
     for folder, ending in (("evaluation", "json"), ("users", "parquet")):
         assert (tmp_path / folder / f"a.{ending}").read_bytes() == (tmp_path / folder / f"b.{ending}").read_bytes()
 

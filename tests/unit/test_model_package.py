@@ -10,7 +10,8 @@ from recloop.data.prepared import Prepared
 from recloop.errors import StageError
 from recloop.files import sha256
 from recloop.project import Project
-from recloop.registry.package import PACKAGE_FILES, build_package, package_sha256, popular_items
+from recloop.registry.package import build_package, popular_items
+from recloop.serving.parcel import PACKAGE_FILES, package_sha256
 from tests.trained import ITEMS, make_project, write_model, write_prepared
 
 

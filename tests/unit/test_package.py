@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from recloop.errors import ModelError, ServingError
+from recloop.exclusive import free_port
 from recloop.project import Project
 from recloop.serving.orphans import kill_family
 from recloop.serving.package import build_bento
 from recloop.serving.pointer import pack_only
-from recloop.serving.process import free_port
 from tests.conftest import ROOT
 from tests.endpoint import Client, answers, make_project, until
 from tests.packages import point_at

@@ -76,7 +76,7 @@ def test_a_second_platform_of_a_project_is_refused_and_told_of_the_first(
         "import os, sys, time\n"
         "from pathlib import Path\n"
         "from recloop.exclusive import Lock\n"
-        "with Lock(Path(sys.argv[1])):\n"
+        "with Lock(Path(sys.argv[1]), 'it'):\n"
         "    print(os.getpid(), flush=True)\n"
         "    time.sleep(600)\n"
     )

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from recloop.errors import RegistryError, ServingError
+from recloop.errors import PlatformError, RegistryError, ServingError
+from recloop.exclusive import free_port
 from recloop.project import Project
-from recloop.serving.process import Follower, free_port, serve
+from recloop.serving.process import Follower, serve
 from tests.endpoint import Client, answers, make_project, until
-from tests.packages import point_at
+from tests.packages import point_at, write_package
 
 
 @pytest.fixture
@@ -24,10 +25,10 @@ def project(tmp_path: Path) -> Project:
     return Project(make_project(tmp_path / "project"))
 
 
-def follow_with(monkeypatch: pytest.MonkeyPatch, deploy_if_changed: object) -> None:
+def follow_with(monkeypatch: pytest.MonkeyPatch, deploy: object) -> None:
     """Let the follower call this instead of asking MLflow."""
     stand_in = types.ModuleType("recloop.registry.deploy")
-    stand_in.deploy_if_changed = deploy_if_changed  # type: ignore[attr-defined]
+    stand_in.deploy = stand_in.deploy_if_changed = deploy  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "recloop.registry.deploy", stand_in)
 
 
@@ -36,13 +37,27 @@ def test_without_a_champion_it_says_how_to_get_one(project: Project, monkeypatch
         raise RegistryError("model 'recloop' has no champion")
 
     follow_with(monkeypatch, nobody)
-    with pytest.raises(ServingError, match=r"there is no champion to serve in .*: model 'recloop' has no") as caught:
+    with pytest.raises(ServingError, match=r"there is no champion to serve in .*; model 'recloop' has no") as caught:
         serve(project)
     assert caught.value.remedy
     assert "make train" in caught.value.remedy
 
 
+def test_a_damaged_package_that_cannot_be_had_again_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(project: Project) -> bool:
+        raise RegistryError("MLflow is down")
+
+    follow_with(monkeypatch, down)
+    write_package(project.live / "v1")
+    point_at(project.live, 1)
+    (project.live / "v1" / "items.parquet").write_bytes(b"half")
+    with pytest.raises(ServingError, match=r"v1 is not the package that was deployed.*; MLflow is down") as caught:
+        serve(project)
+    assert "recloop deploy" in (caught.value.remedy or "")
+
+
 def test_a_port_in_use_is_named_with_the_setting_to_change(project: Project) -> None:
+    write_package(project.live / "v1")
     point_at(project.live, 1)
     with socket.socket() as other:
         other.bind(("127.0.0.1", project.params.serving.port))
@@ -57,16 +72,17 @@ def test_a_port_in_use_is_named_with_the_setting_to_change(project: Project) -> 
     assert ended.returncode == 2
     assert ended.stderr == (
         f"recloop: port {project.params.serving.port} on 127.0.0.1 is in use\n"
-        "  → stop what listens there, or set serving.host and serving.port in params.yaml\n"
+        "  → stop what listens there, or set serving.port in params.yaml, or RECLOOP_SERVING_PORT\n"
     )
 
 
 def test_a_database_that_cannot_be_had_is_said_before_anything_starts(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write_package(project.live / "v1")
     point_at(project.live, 1)
     monkeypatch.setenv("RECLOOP_DATABASE_URL", "oracel://nowhere")
-    with pytest.raises(Exception, match="is not a database URL"):
+    with pytest.raises(Exception, match="cannot be used"):
         serve(project)
 
 
@@ -76,7 +92,7 @@ def test_a_free_port_is_found_for_zero() -> None:
 
 
 def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
-    with pytest.raises(ServingError, match=r"port 0 on 192\.0\.2\.1 cannot be had"):
+    with pytest.raises(PlatformError, match=r"port 0 on 192\.0\.2\.1 cannot be had"):
         free_port("192.0.2.1", 0)
 
 

@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recloop.errors import PromotionConflict, RegistryError, StageError
-from recloop.files import write_json
+from recloop.files import sha256, write_json
 from recloop.project import Project
 from recloop.registry import history, promotion, versions
 from recloop.registry.deploy import current
@@ -19,7 +20,8 @@ from recloop.registry.history import show_history
 from recloop.registry.promotion import PromotionReport, promote
 from recloop.registry.rollback import rollback
 from recloop.registry.tracking import open_tracking
-from recloop.storage import connect
+from recloop.serving.engine import Engine
+from recloop.serving.parcel import package_sha256
 from tests.trained import USERS, make_project, write_model, write_prepared
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +39,8 @@ def promoted(project: Project, best: str, reason: str = "a test") -> PromotionRe
 
 
 def champion(project: Project) -> int | None:
-    return versions.champion(open_tracking(project))
+    found = versions.champion(open_tracking(project))
+    return found.number if found else None
 
 
 def test_the_first_model_becomes_champion_and_goes_live(project: Project) -> None:
@@ -64,7 +67,7 @@ def test_a_better_model_takes_its_place_and_the_numbers_are_kept(project: Projec
     assert numbers["challenger_ndcg"] == pytest.approx(1.0)
     assert numbers["champion_ndcg"] == pytest.approx(0.6309, abs=1e-4)
     assert numbers["gain"]["low"] == pytest.approx(0.3691, abs=1e-4)
-    row = history.last(connect(project.database_url))
+    row = history.ledger(project).last()
     assert row is not None
     assert (row.version, row.previous, row.action, row.numbers) == (2, 1, "promote", numbers)
     assert "challenger" not in aliases(project)  # it is the champion now
@@ -85,7 +88,7 @@ def test_a_model_that_is_not_better_is_registered_and_rejected_with_the_reason(p
     tags = versions.get(open_tracking(project), 2).tags
     assert tags["recloop.verdict"] == "rejected"
     assert "not surely above 0" in tags["recloop.why"]
-    assert len(history.rows(connect(project.database_url))) == 1
+    assert len(history.ledger(project).rows()) == 1
 
 
 def test_promoting_the_champion_again_changes_nothing(project: Project) -> None:
@@ -95,7 +98,7 @@ def test_promoting_the_champion_again_changes_nothing(project: Project) -> None:
     assert report.verdict == "unchanged"
     assert str(report).startswith("v1 (popularity) is champion already")
     assert sorted(versions.models(open_tracking(project))) == [1]
-    assert len(history.rows(connect(project.database_url))) == 1
+    assert len(history.ledger(project).rows()) == 1
 
 
 def test_the_same_model_from_newer_data_is_a_version_of_its_own(project: Project) -> None:
@@ -125,7 +128,7 @@ def test_rolling_back_makes_the_one_before_champion_and_twice_goes_two_back(proj
         rollback(project, "and again")
 
     assert champion(project) == 1
-    rows = history.rows(connect(project.database_url))
+    rows = history.ledger(project).rows()
     assert [(row.version, row.action) for row in rows] == [
         (1, "promote"),
         (2, "promote"),
@@ -184,7 +187,7 @@ def test_who_was_compared_with_a_former_champion_does_not_win(
     assert champion(project) == 2
     monkeypatch.undo()
     assert promote(project, reason="again").verdict == "promoted"
-    assert [row.action for row in history.rows(connect(project.database_url))] == [
+    assert [row.action for row in history.ledger(project).rows()] == [
         "promote",
         "outside",
         "promote",
@@ -196,11 +199,12 @@ def test_a_champion_that_left_and_came_back_meanwhile_is_a_conflict_too(
 ) -> None:
     promoted(project, "o")
     write_model(project, "d")
-    engine, compete = connect(project.database_url), promotion.compete
+    ledger, compete = history.ledger(project), promotion.compete
+    first = versions.get(open_tracking(project), 1)
 
     def meanwhile(*args: object) -> object:
-        history.append(engine, 9, 1, "outside", "", {})
-        history.append(engine, 1, 9, "outside", "", {})
+        ledger.append(replace(first, number=9), 1, "outside", "", {})
+        ledger.append(first, 9, "outside", "", {})
         return compete(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(promotion, "compete", meanwhile)
@@ -281,7 +285,7 @@ def check_one_winner(project: Project, outcomes: list[str]) -> None:
     assert outcomes.count("promoted") == 1
     (other,) = [outcome for outcome in outcomes if outcome != "promoted"]
     assert other in ("conflict", "rejected")  # rejected: it came so late that it met the winner
-    rows = history.rows(connect(project.database_url))
+    rows = history.ledger(project).rows()
     assert [row.action for row in rows] == ["promote", "promote"]
     live = current(project)
     assert live is not None
@@ -298,7 +302,7 @@ def test_a_promotion_killed_between_alias_and_record_is_told_as_found(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(history, "append", killed)
+        patch.setattr(history.Ledger, "append", killed)
         with pytest.raises(KeyboardInterrupt):
             promote(project, reason="cut short")
 
@@ -310,6 +314,37 @@ def test_a_promotion_killed_between_alias_and_record_is_told_as_found(
     assert live is not None
     assert live.version == 2  # and it is brought live
     assert rollback(project, "back").version == 1
+
+
+def test_damaged_artifacts_of_the_champion_before_stop_a_rollback_before_anything_changes(project: Project) -> None:
+    promoted(project, "o")
+    promoted(project, "d")
+    tracking = open_tracking(project)
+    (Path(versions.get(tracking, 1).source.removeprefix("file://")) / "items.parquet").write_bytes(b"half")
+
+    with pytest.raises(RegistryError, match="the artifacts of v1"):
+        rollback(project, "back")
+
+    assert champion(project) == 2
+    assert [row.action for row in history.ledger(project).rows()] == ["promote", "promote"]
+
+
+def test_a_registry_that_begins_anew_serves_its_own_first_version(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(project, "o")
+    monkeypatch.setenv("RECLOOP_MLFLOW_URL", f"sqlite:///{project.var / 'another.db'}")
+    write_model(project, "d")
+
+    assert promote(project, reason="a new registry").version == 1
+
+    live = current(project)
+    assert live is not None
+    assert live.package_sha256 == package_sha256(project.live / "v1")
+    assert Engine.load(project.live / "v1").info.model_sha256 == sha256(
+        project.model("popularity") / "model.safetensors"
+    )
+    assert [row.action for row in show_history(project).rows] == ["promote", "promote"]
 
 
 def test_a_model_that_cannot_be_served_is_not_even_registered(project: Project) -> None:

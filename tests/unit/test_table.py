@@ -142,9 +142,17 @@ def test_missing_ids_times_and_values_are_kept_for_the_gate_to_judge(tmp_path: P
     source = table_source(columns={**COLUMNS, "value": "stars"})
     assert rows(tmp_path, source) == [
         (None, "7", "purchase", 4.0, NOON),
-        ("ann", None, "purchase", None, None),
+        ("ann", None, "purchase", 1.0, None),
         ("bob", None, "purchase", 5.0, NOON),
     ]
+
+
+def test_an_event_without_a_value_counts_one_but_a_rating_without_one_is_the_gates_to_judge(tmp_path: Path) -> None:
+    write_csv(
+        tmp_path / "log.csv", "customer,sku,when,what,amount", "ann,7,1714564800,view,", "ann,7,1714564800,rating,"
+    )
+    source = table_source(columns={**COLUMNS, "event": "what", "value": "amount"}, constants={})
+    assert [row[2:4] for row in rows(tmp_path, source)] == [("view", 1.0), ("rating", None)]
 
 
 def test_until_takes_what_was_strictly_before_and_rows_without_a_time(tmp_path: Path) -> None:

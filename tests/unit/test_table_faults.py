@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recloop.config import Table, validated
-from recloop.data.sources import ingest
+from recloop.data.sources import check, ingest
 from recloop.errors import ConfigError, SourceError
 
 COLUMNS = {"user_id": "customer", "item_id": "sku", "timestamp": "when"}
@@ -146,6 +146,34 @@ def test_a_line_with_too_few_cells_and_a_header_with_a_name_twice(tmp_path: Path
     fails(tmp_path, r"log\.csv cannot be read: .*Expected 3 columns, got 2: bob,8")
     write_log(tmp_path, "ann,7,1", header="customer,sku,sku")
     fails(tmp_path, r"log\.csv has more than one column called 'sku'")
+
+
+def test_a_parquet_file_with_a_name_twice(tmp_path: Path) -> None:
+    columns = [pa.array(["ann"]), pa.array(["7"]), pa.array([1]), pa.array([2])]
+    pq.write_table(pa.table(columns, names=["customer", "sku", "when", "when"]), tmp_path / "log.parquet")
+    fails(tmp_path, r"log\.parquet has more than one column called 'when'\n  → rename", source("log.parquet"))
+
+
+def test_a_name_of_ours_that_is_misspelt(tmp_path: Path) -> None:
+    write_log(tmp_path, "ann,7,1")
+    which = source(columns=COLUMNS | {"valeu": "when"})
+    fails(tmp_path, r"source\.interactions maps a column called 'valeu', which is almost 'value'\n  → did you", which)
+
+
+def test_check_sees_columns_and_first_rows_and_takes_nothing_in(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    write_log(shop, "ann,7,noon")
+    faulty = source().model_copy(update={"folder": Path("shop")})
+    with pytest.raises(SourceError, match="row 1: 'noon'"):
+        check(faulty, tmp_path)
+    write_log(shop, "ann,7,1")
+    check(faulty, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"]
+
+
+def test_a_pattern_that_is_none(tmp_path: Path) -> None:
+    fails(tmp_path, r"log\*\*\.csv is no pattern of file names: .*\n  → correct the path", source("log**.csv"))
 
 
 @pytest.mark.parametrize(

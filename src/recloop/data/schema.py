@@ -4,7 +4,7 @@
     user_id    str    never null, never empty
     item_id    str    never null, never empty
     event      str    view, click, purchase, rating, …
-    value      f32    a rating's stars, a purchase's price or quantity; 1.0 where an event has no value
+    value      f32    a rating's stars, a purchase's price or quantity; 1.0 where an event has none (a rating has one)
     timestamp  i64 µs UTC (Arrow `timestamp[us, UTC]`)
     further columns are context, and are carried through
 

@@ -42,6 +42,7 @@ from recloop.demo.report import (
 from recloop.demo.traffic import Visit, play, steady_requests, visits_between
 from recloop.demo.workspace import make_workspace
 from recloop.errors import PlatformError, RecloopError
+from recloop.exclusive import Lock
 from recloop.files import read_json, write_json
 from recloop.models.catalogue import model_config
 from recloop.platform import Platform
@@ -70,9 +71,15 @@ def run_demo(project: Project) -> None:
     """
     for name in ("SERVING", "PREFECT", "MLFLOW"):
         os.environ.setdefault(f"RECLOOP_{name}_PORT", "0")  # whatever else runs on this machine
-    steps = Steps(Console(highlight=False))
+    with Lock(project.var / "demo.lock", "a demo"):
+        _run(project, Steps(Console(highlight=False)))
+
+
+def _run(project: Project, steps: Steps) -> None:
+    folder = project.var / "demo"
     with steps.step("a workspace of its own, and the ratings to come"):
-        workspace = make_workspace(project, project.var / "demo", demo_params())
+        with Platform.lock(Project(folder)):  # somebody may be looking at the last demo
+            workspace = make_workspace(project, folder, demo_params())
         visits = visits_between(_all_ratings(project), PLAYED_FROM, VISITS, SPOIL_EVERY)
     with steps.step("the platform: Prefect server, workers, endpoint") as bar:
         platform = Platform(workspace, mlflow=False, schedules=False, say=lambda line: bar.on_task(line.strip(), ""))
@@ -85,6 +92,21 @@ def run_demo(project: Project) -> None:
     write_json(project.reports / "demo.json", report.model_dump(mode="json", by_alias=True))
     steps.console.print(show(report))
     steps.console.print(f"the same facts: {project.reports / 'demo.json'}", soft_wrap=True)
+    check_nothing_failed(report)
+
+
+def check_nothing_failed(report: DemoReport) -> None:
+    """A swap fails no request: if one did fail, the demo has failed.
+
+    Raises:
+        RecloopError: some did.
+    """
+    if failed := report.serving.failed + report.swap.failed:
+        raise RecloopError(
+            f"{failed} of {report.serving.requests + report.swap.requests:,} requests failed, {report.swap.failed} of "
+            "them around the swap",
+            remedy="see var/demo/var/log/endpoint.log",
+        )
 
 
 def _loop(workspace: Project, platform: Platform, visits: list[Visit], steps: Steps) -> DemoReport:
@@ -159,8 +181,11 @@ def _completed(run: Run) -> Run:
 
 def _wait_for_version(endpoint: str, version: int) -> None:
     def is_live() -> bool:
-        answer = httpx.post(f"{endpoint}/model", json={}, timeout=5)
-        return answer.status_code == 200 and answer.json()["version"] == version
+        try:
+            answer = httpx.post(f"{endpoint}/model", json={}, timeout=5)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200 and bool(answer.json()["version"] == version)
 
     _wait_for(is_live, f"version {version} at the endpoint")
 
@@ -178,7 +203,7 @@ def _wait_for(condition: Callable[[], bool], what: str) -> None:
 def _champion(workspace: Project) -> ChampionFacts:
     history = show_history(workspace)
     now = history.rows[-1]
-    return ChampionFacts(model=history.models[now.version], version=now.version, reason=now.reason)
+    return ChampionFacts(model=now.model, version=now.version, reason=now.reason)
 
 
 def _verdict(workspace: Project) -> Verdict:

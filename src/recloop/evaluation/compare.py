@@ -109,11 +109,12 @@ class Comparison:
 def compare(reports: Path, zoo: Sequence[str], evaluate: Evaluate) -> Comparison:
     """Choose among the models of `zoo` from the reports of their training and evaluation, and write the result.
 
-    Of equals, the one that stands first in the zoo is chosen.
+    Of equals, the one that stands first in the zoo is chosen. Reports of models that have left the zoo are removed.
 
     Raises:
         StageError: a report is missing or damaged, or two models were judged on different users.
     """
+    _forget_others(reports, zoo)
     valid = {name: _valid(reports, name) for name in zoo}
     # sorted() keeps the order of equals.
     order = sorted(zoo, key=lambda name: -valid[name])
@@ -148,6 +149,14 @@ def compare(reports: Path, zoo: Sequence[str], evaluate: Evaluate) -> Comparison
     comparison = Comparison(tuple(contenders))
     comparison.save(reports)
     return comparison
+
+
+def _forget_others(reports: Path, zoo: Sequence[str]) -> None:
+    """What a clone that never had those models would not have must not count among the inputs, in `dvc.lock`."""
+    for pattern in ("training/*.json", "evaluation/*.json", "metrics/*.json", "users/*.parquet"):
+        for report in reports.glob(pattern):
+            if report.stem not in zoo:
+                report.unlink()
 
 
 def _evaluates(name: str) -> str:

@@ -17,7 +17,7 @@ from recloop.errors import ModelError, StageError
 from recloop.evaluation.bootstrap import Interval, interval
 from recloop.evaluation.metrics import case_metrics, coverage, user_means
 from recloop.evaluation.ranking import rank
-from recloop.files import replacing, write_json
+from recloop.files import read_json, replacing, write_json
 
 if TYPE_CHECKING:
     from recloop.models.base import Recommender
@@ -54,14 +54,26 @@ class Evaluation:
             for name, values in self.per_user.items()
         }
 
-    def save(self, reports: Path, name: str) -> None:
-        """Write `evaluation/<name>.json` (means and intervals) and `users/<name>.parquet` (a row a user)."""
+    def save(self, reports: Path, name: str, *, valid: Path) -> None:
+        """Write `evaluation/<name>.json` (means and intervals), `users/<name>.parquet` (a row a user) and
+        `metrics/<name>.json` (the figures to compare at a glance).
+
+        Args:
+            valid: the report of the training, which has the validation metrics.
+
+        Raises:
+            StageError: that report is missing or damaged.
+        """
+        training = read_json(valid, remedy=f"`dvc repro train@{name}` writes it")
         table = pa.table({"user_id": pa.array(self.user_ids, pa.string())} | self.per_user)
         with replacing(reports / "users" / f"{name}.parquet") as part:
             pq.write_table(table, part, compression="zstd")
         content: dict[str, Any] = {"users": len(self.user_ids), "cases": self.cases} | self.coverage
         content |= {metric: found.to_json() for metric, found in self.intervals.items()}
         write_json(reports / "evaluation" / f"{name}.json", content)
+        means = {metric: self.means[metric] for metric in ("ndcg_at_10", "recall_at_10", "coverage_at_10")}
+        glance = {"valid_ndcg_at_10": training["valid"]["ndcg_at_10"]} | means
+        write_json(reports / "metrics" / f"{name}.json", glance)
 
     def __str__(self) -> str:
         return (

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from recloop.config import Positive, Section
@@ -133,7 +133,7 @@ class Recommender(nn.Module, ABC):
         """Write `model.safetensors` and `model.json` into `folder`. The same model gives the same bytes."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(serialize(tensors))  # `save_file` hides what the disk says of itself
         write_json(
             folder / DESCRIPTION,
             {

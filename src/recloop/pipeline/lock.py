@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from recloop.errors import StageError
 from recloop.files import replacing
@@ -26,18 +27,20 @@ class Locked:
         Raises:
             StageError: it is not one.
         """
-        content = YAML(typ="safe").load(text)
         try:
+            content = YAML(typ="safe").load(text)
             return cls(
                 {
                     stage: {out["path"]: out["md5"] for out in entry.get("outs", [])}
                     for stage, entry in (content or {}).get("stages", {}).items()
                 }
             )
-        except (AttributeError, KeyError, TypeError) as error:
+        except (YAMLError, AttributeError, KeyError, TypeError) as error:
+            said = str(error).replace("\n", " ") if isinstance(error, YAMLError) else repr(error)
             raise StageError(
-                f"dvc.lock is damaged: {error!r}",
-                remedy="`git checkout dvc.lock`, or delete it and `dvc repro`",
+                f"dvc.lock is damaged: {said}",
+                remedy="settle the conflict in it, if there is one; or `git checkout dvc.lock`; or delete it and "
+                "`dvc repro`",
             ) from error
 
     def md5_of(self, path: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -13,29 +13,40 @@ from recloop.quality.validation import Finding
 
 
 def breaches(
-    findings: Sequence[Finding], gate: Gate, *, judged: pd.DataFrame, mix: pd.DataFrame | None
+    findings: Sequence[Finding],
+    gate: Gate,
+    *,
+    judged: pd.DataFrame,
+    mix: pd.DataFrame | None,
+    hints: Mapping[str, str],
 ) -> tuple[Breach, ...]:
     """The broken ones among the findings of the batch rules.
 
     Args:
         judged: the frame that `quarantine_share` was asked of.
         mix: the frame that `event_mix` was asked of, where it was.
+        hints: row rule → what the rows that broke it have in common.
     """
     return tuple(
-        Breach(finding.rule, finding.severity, _message(finding, gate, judged, mix))
+        Breach(finding.rule, finding.severity, _message(finding, gate, judged, mix, hints))
         for finding in findings
         if not finding.kept
     )
 
 
-def _message(finding: Finding, gate: Gate, judged: pd.DataFrame, mix: pd.DataFrame | None) -> str:
+def _message(
+    finding: Finding, gate: Gate, judged: pd.DataFrame, mix: pd.DataFrame | None, hints: Mapping[str, str]
+) -> str:
     match finding.rule:
         case "quarantine_share":
             rules = Counter(judged["rule"].iloc[finding.broken])
             return (
                 f"{_part(finding, _NAMES[finding.batch or 'interactions'])} broke a row rule; at most"
                 f" {percent(gate.max_quarantine_share)} may (gate.max_quarantine_share): "
-                + ", ".join(f"{rule} {rows:,}" for rule, rows in rules.most_common())
+                + ", ".join(
+                    f"{rule} {rows:,}" + (f" ({hints[rule]})" if rule in hints else "")
+                    for rule, rows in rules.most_common()
+                )
             )
         case "volume":
             return f"{finding.observed:,} rows passed; at least {gate.min_rows:,} are needed (gate.min_rows)"

@@ -6,6 +6,7 @@ index is empty, and with it those hosts learn of every look. These pages hold th
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,7 +39,13 @@ class IndexPage(Page, DefaultJinjaIndexPageView):  # type: ignore[misc]
 
 def build_site(context: Any, folder: Path, verdict: Iterable[str]) -> None:
     """Write the pages of everything in `context` into `folder`, in place of what was there."""
-    replace_folder(folder, lambda new: _build(context, new, list(verdict)))
+    logger = logging.getLogger("great_expectations")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # on a full disk it would show a traceback a page, before the error that says so
+    try:
+        replace_folder(folder, lambda new: _build(context, new, list(verdict)))
+    finally:
+        logger.setLevel(before)
 
 
 def _build(context: Any, folder: Path, verdict: list[str]) -> None:

@@ -1,7 +1,7 @@
 """The gate: raw data and the endpoint's events in, and data fit to learn from out, or a stop.
 
 A run that stops leaves `data/gated`, the quarantine and `reports/gate.json` as they were. A person finds what
-is wrong in the Data Docs, and the rows at fault in `reports/gate-rejected.parquet`.
+is wrong in `reports/rejected`: Data Docs of the run that stopped, and the rows at fault.
 
 What is written follows from the data and the params alone, with one exception: a row from the future, by the
 clock of the run, goes to quarantine. Else clock and last good data decide only whether the run may go on.
@@ -9,6 +9,7 @@ clock of the run, goes to quarantine. Else clock and last good data decide only 
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,21 +54,22 @@ def run_gate(project: Project, *, now: datetime | None = None) -> GateReport:
         now=now,
         last_good=_last_good_events(project.gated / "interactions.parquet"),
     )
-    docs, rejected = project.reports / "data-docs", project.reports / "gate-rejected.parquet"
+    docs, rejected = project.reports / "data-docs", project.reports / "rejected"
     report = _report(judgement, docs.relative_to(project.root))
     if judgement.stops:
-        judge.write_docs(docs, _stopped(judgement))
-        _write(judgement.rejected(), rejected)
+        judge.write_docs(rejected / "data-docs", _stopped(judgement))
+        _write(judgement.rejected(), rejected / "rows.parquet")
         raise GateError(
             "\n    ".join(_stopped(judgement)),
-            remedy=f"{docs / 'index.html'} shows every rule, {rejected} the rows at fault. Mend the source; "
+            remedy=f"{rejected / 'data-docs' / 'index.html'} shows every rule, {rejected / 'rows.parquet'} the rows at "
+            "fault. Mend the source; "
             "or, if the data is right, change the key in brackets, under `gate` in params.yaml",
         )
     judge.write_docs(docs, str(report).splitlines()[:-1])
     replace_folder(project.gated, lambda folder: _write_gated(judgement, folder))
     _write(judgement.quarantine(), project.quarantine)
     write_json(project.reports / "gate.json", report.to_json())
-    rejected.unlink(missing_ok=True)
+    shutil.rmtree(rejected, ignore_errors=True)
     return report
 
 

@@ -13,6 +13,7 @@ from recloop.config import Gate
 from recloop.data.schema import TableName
 from recloop.quality import frames, suites
 from recloop.quality.breaches import breaches
+from recloop.quality.hints import hints
 from recloop.quality.quarantine import Division, described, quarantine_table
 from recloop.quality.report import Breach
 from recloop.quality.tables import TABLES, Found
@@ -89,7 +90,7 @@ def judge_found(
     places = np.flatnonzero(divisions[0].passed)
     passed = found.interactions.take(pa.array(places, pa.int64()))
     whole, mix = _examine_whole(judge, passed, found.items, gate, now, last_good)
-    broken = breaches([*findings, *whole], gate, judged=judged, mix=mix)
+    broken = breaches([*findings, *whole], gate, judged=judged, mix=mix, hints=hints(found.interactions, divisions[0]))
     if not len(places):  # whatever the settings, nothing at all never takes the place of the last good data
         broken = tuple(replace(breach, severity="stop") for breach in broken)
     suspects = tuple(

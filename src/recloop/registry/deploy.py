@@ -17,8 +17,9 @@ from recloop.project import Project
 from recloop.registry import history, versions
 from recloop.registry.locks import held
 from recloop.registry.tracking import Tracking, open_tracking
+from recloop.registry.versions import Version
+from recloop.serving.parcel import check_package
 from recloop.serving.pointer import POINTER, Pointer, pack_only, read_pointer
-from recloop.storage import connect
 
 
 @dataclass(frozen=True)
@@ -35,43 +36,49 @@ class Deployed:
 
 
 def deploy(project: Project) -> Deployed:
-    """Put the champion at `var/live/v<N>/` and point `champion.json` at it. Doing it again changes nothing.
+    """Put the champion at `var/live/v<N>/` and point `champion.json` at it, unless it is there and whole already.
 
     Raises:
         RegistryError: there is no champion, or its artifacts are damaged, or MLflow does not answer.
     """
-    tracking = open_tracking(project)
-    engine = connect(project.database_url)
+    tracking, ledger = open_tracking(project), history.ledger(project)
     with held(project.live / ".lock"):
-        with history.turn(engine):
-            number = versions.champion(tracking)
-            if number is None:
+        with ledger.turn():
+            champion = versions.champion(tracking)
+            if champion is None:
                 raise RegistryError(
                     f"model {tracking.name!r} has no champion",
                     remedy="`recloop promote` makes the best trained model champion",
                 )
-            history.reconcile(engine, number)
-            newest = history.last(engine)
+            ledger.reconcile(champion)
+            newest = ledger.last()
         assert newest is not None  # noqa: S101 (reconcile has just seen to it)
         before = current(project)
-        if before is not None and _is_live(project, before, number):
+        if before is not None and before.identity == champion.identity and _is_whole(project, before):
             return Deployed(before, changed=False)
-        since = datetime.fromtimestamp(newest.at / 1e6, UTC).isoformat(timespec="microseconds")
-        previous = None if before is None else before.previous if before.version == number else before.version
-        live = Pointer(version=number, folder=f"v{number}", since=since, previous=previous, reason=newest.reason)
-        _switch(project, tracking, live)
+        same = before is not None and before.version == champion.number
+        previous = None if before is None else before.previous if same else before.version
+        live = Pointer(
+            version=champion.number,
+            folder=f"v{champion.number}",
+            package_sha256=champion.package_sha256,
+            since=datetime.fromtimestamp(newest.at / 1e6, UTC).isoformat(timespec="microseconds"),
+            previous=previous,
+            reason=newest.reason,
+        )
+        _switch(project, tracking, champion, live)
     return Deployed(live, changed=True)
 
 
 def deploy_if_changed(project: Project) -> bool:
-    """Deploy if the champion in MLflow is not the one that is live here. Cheap when it is.
+    """Deploy if the champion in MLflow is not the one that is live here. Cheap when it is: one question to MLflow.
 
     Raises:
         RegistryError: MLflow does not answer, or has no champion; what is live stays live.
     """
-    number = versions.champion(open_tracking(project))
-    live = current(project)
-    if number is not None and live is not None and _is_live(project, live, number):
+    champion, live = versions.champion(open_tracking(project)), current(project)
+    same = champion is not None and live is not None and champion.identity == live.identity
+    if same and live is not None and (project.live / live.folder).is_dir():
         return False
     return deploy(project).changed
 
@@ -84,12 +91,16 @@ def current(project: Project) -> Pointer | None:
         return None
 
 
-def _is_live(project: Project, live: Pointer, number: int) -> bool:
-    return live.version == number and (project.live / live.folder).is_dir()
+def _is_whole(project: Project, live: Pointer) -> bool:
+    try:
+        check_package(project.live / live.folder, live.package_sha256)
+    except ServingError:
+        return False
+    return True
 
 
-def _switch(project: Project, tracking: Tracking, live: Pointer) -> None:
-    versions.fetch(tracking, versions.get(tracking, live.version), project.live / live.folder)
+def _switch(project: Project, tracking: Tracking, champion: Version, live: Pointer) -> None:
+    versions.fetch(tracking, champion, project.live / live.folder)
     pack_only(project.live, live.folder)
     write_json(project.live / POINTER, live.model_dump())
     kept = {live.folder, f"v{live.previous}"}

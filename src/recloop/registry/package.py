@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,7 @@ from recloop.data.prepared import Prepared, Ragged
 from recloop.errors import StageError
 from recloop.files import read_json, replace_folder, sha256, write_json
 from recloop.project import Project
-from recloop.serving.parcel import PackageInfo, Parcel, read_parcel
-
-PACKAGE_FILES = ("histories.parquet", "items.parquet", "model.json", "model.safetensors", "package.json")
+from recloop.serving.parcel import PackageInfo, Parcel, package_sha256, read_parcel
 
 POPULAR_ITEMS = 1000
 POPULAR_DAYS = 30
@@ -98,14 +95,6 @@ def build_package(project: Project, model: str, target: Path) -> Package:
 
     replace_folder(target, fill)
     return Package.load(target)
-
-
-def package_sha256(folder: Path) -> str:
-    """The package's identity: the hash of its files, and of nothing else that may lie beside them."""
-    digest = hashlib.sha256()
-    for name in PACKAGE_FILES:
-        digest.update(f"{name}\0{sha256(folder / name)}\n".encode())
-    return digest.hexdigest()
 
 
 def popular_items(prepared: Prepared) -> tuple[int, ...]:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Engine
-
 from recloop.data.prepared import Prepared
 from recloop.errors import PromotionConflict, ServingError, StageError
 from recloop.files import read_json
@@ -22,12 +20,12 @@ from recloop.pipeline.repro import outdated
 from recloop.project import Project
 from recloop.registry import history, versions
 from recloop.registry.contest import Contest, compete, latency_ms
-from recloop.registry.deploy import deploy, deploy_if_changed
+from recloop.registry.deploy import deploy
+from recloop.registry.history import Ledger
 from recloop.registry.package import Package, build_package
 from recloop.registry.runs import Run, ensure_run
 from recloop.registry.tracking import Tracking, open_tracking
 from recloop.registry.versions import Version
-from recloop.storage import connect
 
 Verdict = Literal["first", "promoted", "rejected", "unchanged"]
 Outdated = Callable[[Project, Sequence[str]], tuple[str, ...]]
@@ -71,7 +69,7 @@ class PromotionReport:
 class Standing:
     """Who is champion, and by which row of the history: what must not have changed while we compared."""
 
-    version: int | None
+    champion: Version | None
     seq: int | None
 
 
@@ -94,14 +92,14 @@ def promote(
     name = model or best_model(project)
     stages = ["prepare", f"train@{name}", f"evaluate@{name}", *([] if model else ["compare"])]
     _require_fresh(project, stages, outdated)
-    tracking, engine = open_tracking(project), connect(project.database_url)
-    before = _standing(tracking, engine)
+    tracking, ledger = open_tracking(project), history.ledger(project)
+    before = _standing(tracking, ledger)
     run = ensure_run(tracking, project, name)
     with tempfile.TemporaryDirectory(prefix="recloop-") as scratch:
         package = build_package(project, name, Path(scratch) / "challenger")
-        champion = versions.get(tracking, before.version) if before.version is not None else None
+        champion = before.champion
         if champion is not None and champion.package_sha256 == package.sha256:
-            deploy_if_changed(project)
+            deploy(project)
             return PromotionReport(
                 "unchanged",
                 name,
@@ -125,7 +123,7 @@ def promote(
             )
     report = _judge(project, challenger, champion, contest, latency)
     if report.changed:
-        _crown(tracking, engine, before, report, reason)
+        _crown(tracking, ledger, before, challenger, report, reason)
     _note(tracking, report, reason)
     if report.changed:
         deploy(project)
@@ -147,12 +145,12 @@ def _require_fresh(project: Project, stages: Sequence[str], outdated: Outdated) 
         raise StageError(f"not up to date: {', '.join(stale)}", remedy="`dvc repro` brings the stages up to date")
 
 
-def _standing(tracking: Tracking, engine: Engine) -> Standing:
-    with history.turn(engine):
-        version = versions.champion(tracking)
-        history.reconcile(engine, version)
-        newest = history.last(engine)
-    return Standing(version, newest.seq if newest else None)
+def _standing(tracking: Tracking, ledger: Ledger) -> Standing:
+    with ledger.turn():
+        champion = versions.champion(tracking)
+        ledger.reconcile(champion)
+        newest = ledger.last()
+    return Standing(champion, newest.seq if newest else None)
 
 
 def _try_out(package: Package) -> float:
@@ -196,19 +194,21 @@ def _judge(
     return PromotionReport(verdict, model, number, now, champion.number, str(contest), objections, contest.numbers())
 
 
-def _crown(tracking: Tracking, engine: Engine, before: Standing, report: PromotionReport, reason: str) -> None:
+def _crown(
+    tracking: Tracking, ledger: Ledger, before: Standing, challenger: Version, report: PromotionReport, reason: str
+) -> None:
     """Make the challenger champion, if the champion is still who it was compared with."""
-    with history.turn(engine):
-        newest = history.last(engine)
-        now = Standing(versions.champion(tracking), newest.seq if newest else None)
-        if now != before:
+    with ledger.turn():
+        now, newest = versions.champion(tracking), ledger.last()
+        if _identity(now) != _identity(before.champion) or (newest.seq if newest else None) != before.seq:
             raise PromotionConflict(
-                f"v{report.version} was compared with {_name(before.version)}, but meanwhile "
-                f"{_name(now.version)} became champion; nothing was changed",
+                f"v{challenger.number} was compared with {_name(before.champion)}, but meanwhile "
+                f"{_name(now)} became champion; nothing was changed",
                 remedy="run `recloop promote` again: it compares with the new champion",
             )
-        versions.point(tracking, "champion", report.version)
-        history.append(engine, report.version, before.version, "promote", f"{reason}; {report.why}", report.numbers)
+        versions.point(tracking, "champion", challenger.number)
+        previous = before.champion.number if before.champion else None
+        ledger.append(challenger, previous, "promote", f"{reason}; {report.why}", report.numbers)
     versions.point(tracking, "challenger", None)
 
 
@@ -222,5 +222,9 @@ def _note(tracking: Tracking, report: PromotionReport, reason: str) -> None:
     versions.note(tracking, report.version, tags)
 
 
-def _name(version: int | None) -> str:
-    return "no champion" if version is None else f"v{version}"
+def _identity(version: Version | None) -> tuple[int, str] | None:
+    return None if version is None else version.identity
+
+
+def _name(version: Version | None) -> str:
+    return "no champion" if version is None else f"v{version.number}"

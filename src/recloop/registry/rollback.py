@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from recloop.errors import RegistryError
 from recloop.project import Project
 from recloop.registry import history, versions
 from recloop.registry.deploy import deploy
-from recloop.registry.tracking import open_tracking
-from recloop.storage import connect
+from recloop.registry.tracking import Tracking, open_tracking
+from recloop.registry.versions import Version
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,30 @@ def rollback(project: Project, reason: str) -> RollbackReport:
     Rolling back twice goes two versions back. A version that was rolled back is not promoted again by itself.
 
     Raises:
-        RegistryError: there is no earlier champion, or MLflow does not answer.
+        RegistryError: there is no earlier champion, or its artifacts are damaged, or MLflow does not answer;
+            nothing was changed.
     """
-    tracking, engine = open_tracking(project), connect(project.database_url)
-    with history.turn(engine):
+    tracking, ledger = open_tracking(project), history.ledger(project)
+    with ledger.turn():
         now = versions.champion(tracking)
-        history.reconcile(engine, now)
-        earlier = [v for v in history.stack(history.rows(engine))[:-1] if v != now]
-        target = next((found for v in reversed(earlier) if (found := versions.find(tracking, v))), None)
+        ledger.reconcile(now)
+        earlier = history.stack(ledger.rows())[:-1]
+        target = next((found for who in reversed(earlier) if (found := _found(tracking, who))), None)
         if now is None or target is None:
             raise RegistryError(
                 "there is no earlier champion to go back to",
                 remedy="`recloop history` shows who was champion; `recloop promote` makes a new one",
             )
-        versions.note(tracking, now, {"recloop.rolled_back": reason})
+        with tempfile.TemporaryDirectory(prefix="recloop-") as scratch:  # who cannot be served must not be champion
+            versions.fetch(tracking, target, Path(scratch) / "package")
+        versions.note(tracking, now.number, {"recloop.rolled_back": reason})
         versions.point(tracking, "champion", target.number)
-        history.append(engine, target.number, now, "rollback", reason, {})
+        ledger.append(target, now.number, "rollback", reason, {})
     deploy(project)
-    return RollbackReport(target.number, now, target.model)
+    return RollbackReport(target.number, now.number, target.model)
+
+
+def _found(tracking: Tracking, who: tuple[int, str]) -> Version | None:
+    """The version of this identity, if the registry has it still."""
+    found = versions.find(tracking, who[0])
+    return found if found is not None and found.identity == who else None

@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from recloop.errors import RegistryError
-from recloop.exclusive import choose_port
+from recloop.exclusive import choose_port, free_port
 from recloop.project import Project
 from recloop.registry.tracking import open_tracking, without_password
 
@@ -35,6 +35,8 @@ def serve_mlflow(project: Project, *, port: int | None = None) -> NoReturn:
         )
     if port is None:
         port = choose_port(HOST, project.params.platform.mlflow_port, "platform.mlflow_port", "RECLOOP_MLFLOW_PORT")
+    else:
+        port = free_port(HOST, port)
     open_tracking(project)
     os.environ["MLFLOW_BACKEND_STORE_URI"] = url  # it may hold a password: not an argument
     # MLflow's jobs are for judging language models: seven processes, which outlive the server.

@@ -51,7 +51,7 @@ def evaluate(project: Project, model: str) -> Evaluation:
     trained = load_model(project.model(model))
     prepared = Prepared.load(project.prepared)
     evaluation = judge(trained, prepared, "test", params.evaluate, params.train.max_history)
-    evaluation.save(project.reports, model)
+    evaluation.save(project.reports, model, valid=project.reports / "training" / f"{model}.json")
 
     def log() -> None:
         tracking = open_tracking(project)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from recloop import telemetry
-from recloop.errors import RegistryError
+from recloop.errors import ROOM_REMEDY, RegistryError
 from recloop.project import Project
 from recloop.registry.locks import held
 
@@ -76,7 +76,9 @@ def speaking(url: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' errors are OSErrors
-        raise RegistryError(f"MLflow at {without_password(url)}: {_cause(error, url)}", remedy=REMEDY) from error
+        cause = _cause(error, url)
+        remedy = ROOM_REMEDY if "is full" in cause or "No space left" in cause else REMEDY
+        raise RegistryError(f"MLflow at {without_password(url)}: {cause}", remedy=remedy) from error
 
 
 def without_password(url: str) -> str:
@@ -137,3 +139,5 @@ def _quiet() -> None:
     """Warnings and errors only: MLflow and alembic tell of every migration and every sampled metric."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It shows a traceback of what it raises: we tell that in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from recloop.errors import RegistryError
 from recloop.files import replace_folder
-from recloop.registry.package import PACKAGE_FILES, Package, package_sha256
+from recloop.registry.package import Package
 from recloop.registry.tracking import Tracking, speaking
+from recloop.serving.parcel import PACKAGE_FILES, package_sha256
 
 Alias = Literal["champion", "challenger"]
 
@@ -38,23 +39,17 @@ class Version:
         return self.tags.get("recloop.package_sha256", "")
 
     @property
+    def identity(self) -> tuple[int, str]:
+        return self.number, self.package_sha256
+
+    @property
     def model(self) -> str:
         return self.tags.get("recloop.model", "?")
 
 
-def champion(tracking: Tracking) -> int | None:
+def champion(tracking: Tracking) -> Version | None:
     """The version that the alias `champion` names."""
-    from mlflow.exceptions import MlflowException
-
-    with speaking(tracking.url):
-        try:
-            aliases = tracking.client.get_registered_model(tracking.name).aliases
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
-    number = aliases.get("champion")
-    return int(number) if number is not None else None
+    return _found(tracking, lambda: tracking.client.get_model_version_by_alias(tracking.name, "champion"))
 
 
 def get(tracking: Tracking, number: int) -> Version:
@@ -75,15 +70,7 @@ def get(tracking: Tracking, number: int) -> Version:
 
 def find(tracking: Tracking, number: int) -> Version | None:
     """Version `number`, if the registry has it."""
-    from mlflow.exceptions import MlflowException
-
-    with speaking(tracking.url):
-        try:
-            return _version(tracking.client.get_model_version(tracking.name, str(number)))
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
+    return _found(tracking, lambda: tracking.client.get_model_version(tracking.name, str(number)))
 
 
 def models(tracking: Tracking) -> dict[int, str]:
@@ -188,6 +175,19 @@ def _damaged(version: Version, why: str) -> RegistryError:
         f"the artifacts of v{version.number} at {version.source} are damaged: {why}",
         remedy="`recloop rollback` makes the version before it live; `recloop promote` registers a new one",
     )
+
+
+def _found(tracking: Tracking, ask: Callable[[], Any]) -> Version | None:
+    """What `ask` gets from MLflow; None where there is no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    with speaking(tracking.url):
+        try:
+            return _version(ask())
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
 
 
 def _version(entity: Any) -> Version:

@@ -14,9 +14,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Engine, Float, Integer, Table, Text, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 
-from recloop.errors import ServingError
+from recloop.errors import DatabaseError, ServingError
 from recloop.storage import metadata, now_us
 
 events = Table(
@@ -110,7 +109,7 @@ class EventStore:
         try:
             with self._writing, self._database.begin() as connection:
                 inserted = connection.execute(insert, rows).all()
-        except SQLAlchemyError as error:
+        except DatabaseError as error:
             raise _unavailable(error) from error
         pending = {row.event_id for row in inserted}
         duplicates = []
@@ -135,12 +134,12 @@ class EventStore:
             with self._database.connect() as connection:
                 for row in connection.execution_options(yield_per=10_000).execute(query):
                     yield Seen(row.seq, row.user_id, row.item_id)
-        except SQLAlchemyError as error:
+        except DatabaseError as error:
             raise _unavailable(error) from error
 
 
-def _unavailable(error: Any) -> ServingError:
+def _unavailable(error: DatabaseError) -> ServingError:
     return ServingError(
-        f"the database of events does not answer: {getattr(error, 'orig', None) or error}",
+        f"the database of events does not answer: {error.said}",
         remedy="send them again later; an event that was stored is not counted twice",
     )

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import JSON, BigInteger, Column, Engine, Integer, Table, Text, insert
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from recloop.errors import DatabaseError
 from recloop.storage import metadata
 
 logger = logging.getLogger("recloop.serving")
@@ -125,12 +125,12 @@ class ImpressionLog:
         try:
             with self._database.begin() as connection:
                 connection.execute(insert(impressions), [asdict(impression) for impression in batch])
-        except (OperationalError, InterfaceError) as error:
-            if not self._failing:
-                logger.error("impressions cannot be written, and wait: %s", error.orig)
-            self._failing = True
-            return False
-        except (SQLAlchemyError, ValueError) as error:
+        except (DatabaseError, ValueError) as error:
+            if isinstance(error, DatabaseError) and error.transient:
+                if not self._failing:
+                    logger.error("impressions cannot be written, and wait: %s", error.said)
+                self._failing = True
+                return False
             logger.error("%d impressions are dropped, the database refuses them: %s", len(batch), error)
             self._on_dropped(len(batch))
             return True

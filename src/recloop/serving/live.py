@@ -16,6 +16,7 @@ from pathlib import Path
 
 from recloop.errors import RecloopError
 from recloop.serving.engine import Engine
+from recloop.serving.parcel import check_package
 from recloop.serving.pointer import POINTER, Pointer, read_pointer
 from recloop.storage import now_us
 
@@ -123,10 +124,11 @@ class Live:
 
     def _follow(self, pointer: Pointer) -> bool:
         old = self._served
-        if old is not None and old.version == pointer.version:
+        if old is not None and old.pointer.identity == pointer.identity:
             self._served, self._refusal = replace(old, pointer=pointer), None
             return False
         engine = Engine.load(self._folder / pointer.folder)
+        check_package(self._folder / pointer.folder, pointer.package_sha256)
         self._before_swap(engine)
         served = Served(pointer, engine)
         self._served, self._refusal = served, None

@@ -8,6 +8,7 @@ package.json                    `PackageInfo`
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from recloop.errors import ServingError
 from recloop.files import sha256
 
 REMEDY = "`recloop deploy` writes the champion's package anew"
+
+PACKAGE_FILES = ("histories.parquet", "items.parquet", "model.json", "model.safetensors", "package.json")
 
 
 class PackageInfo(BaseModel):
@@ -87,6 +90,28 @@ def read_parcel(folder: Path) -> Parcel:
         if len(codes) and not 0 <= codes.min() <= codes.max() < len(item_ids):
             raise ServingError(f"{folder / name} names items that items.parquet does not have", remedy=REMEDY)
     return parcel
+
+
+def package_sha256(folder: Path) -> str:
+    """The package's identity: the hash of its files, and of nothing else that may lie beside them."""
+    digest = hashlib.sha256()
+    for name in PACKAGE_FILES:
+        digest.update(f"{name}\0{sha256(folder / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def check_package(folder: Path, expected: str) -> None:
+    """Make sure that `folder` holds the package whose `package_sha256` is `expected`.
+
+    Raises:
+        ServingError: it does not.
+    """
+    try:
+        found = package_sha256(folder)
+    except OSError as error:
+        raise ServingError(f"{error.filename} cannot be read: {error.strerror}", remedy=REMEDY) from error
+    if found != expected:
+        raise ServingError(f"{folder} is not the package that was deployed: its checksum differs", remedy=REMEDY)
 
 
 def _read_info(path: Path) -> PackageInfo:

@@ -20,9 +20,15 @@ class Pointer(BaseModel):
     version: int
     folder: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     """The package, beside the pointer."""
+    package_sha256: str
+    """`package_sha256` of that package: two registries may both have a version of this number."""
     since: str
     previous: int | None
     reason: str
+
+    @property
+    def identity(self) -> tuple[int, str]:
+        return self.version, self.package_sha256
 
 
 def read_pointer(live: Path) -> Pointer | None:

@@ -6,11 +6,9 @@ version is champion and puts it where the endpoint looks; when MLflow is down, w
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,8 +19,10 @@ from types import FrameType
 
 from recloop import telemetry
 from recloop.errors import RecloopError, ServingError
+from recloop.exclusive import choose_port, free_port, origin
 from recloop.project import Project
 from recloop.serving.orphans import end_with_parent, kill_family
+from recloop.serving.parcel import check_package
 from recloop.serving.pointer import read_pointer
 
 logger = logging.getLogger("recloop.serving")
@@ -37,23 +37,25 @@ def serve(project: Project, *, wait: bool = False, port: int | None = None) -> N
 
     Args:
         wait: start without a champion, too; requests get 503 until there is one.
-        port: in place of `serving.port`.
+        port: in place of `serving.port`; any free one for 0.
 
     Raises:
-        ServingError: there is no champion, the port is in use, or the endpoint ended by itself.
+        ServingError: there is no champion, its package is damaged and cannot be had again, or the endpoint
+            ended by itself.
+        PlatformError: the port is in use.
     """
     serving = project.params.serving
     follower = Follower(project)
-    if not wait and read_pointer(project.live) is None:
+    if not wait and _unservable(project):
         follower.look()
-        if read_pointer(project.live) is None:
-            why = f": {follower.trouble}" if follower.trouble else ""
-            raise ServingError(
-                f"there is no champion to serve in {project.live}{why}",
-                remedy="`make train` trains and promotes one; `recloop promote` promotes what is trained",
-            )
+        if fault := _unservable(project):
+            why = f"; {follower.trouble}" if follower.trouble else ""
+            raise ServingError(f"{fault.message}{why}", remedy=fault.remedy)
     _open_database(project)
-    port = free_port(serving.host, serving.port if port is None else port)
+    if port is None:
+        port = choose_port(serving.host, serving.port, "serving.port", "RECLOOP_SERVING_PORT")
+    else:
+        port = free_port(serving.host, port)
     with _stopped_by_signals() as stop, _endpoint(project, serving.host, port) as child:
         follower.start(serving.poll_seconds)
         announced = False
@@ -64,15 +66,34 @@ def serve(project: Project, *, wait: bool = False, port: int | None = None) -> N
                     remedy="its messages above say why",
                 )
             if not announced and _lives(serving.host, port):
-                print(f"serving on http://{serving.host}:{port} (Ctrl-C stops it)", flush=True)
+                print(f"serving on {origin(serving.host, port)} (Ctrl-C stops it)", flush=True)
                 announced = True
 
 
+def _unservable(project: Project) -> ServingError | None:
+    """What keeps the champion that was deployed from being served; None: nothing."""
+    try:
+        pointer = read_pointer(project.live)
+        if pointer is None:
+            return ServingError(
+                f"there is no champion to serve in {project.live}",
+                remedy="`make train` trains and promotes one; `recloop promote` promotes what is trained",
+            )
+        check_package(project.live / pointer.folder, pointer.package_sha256)
+    except ServingError as error:
+        return error
+    return None
+
+
 class Follower:
-    """Asks MLflow who is champion, and has that deployed. What goes wrong is told once, and tried again."""
+    """Asks MLflow who is champion, and has that deployed. What goes wrong is told once, and tried again.
+
+    The first look makes sure that what lies here is whole; the later ones are for another champion.
+    """
 
     def __init__(self, project: Project) -> None:
         self._project = project
+        self._verified = False
         self.trouble: str | None = None
         """What went wrong the last time; None: nothing."""
 
@@ -88,10 +109,14 @@ class Follower:
 
     def look(self) -> None:
         """Look once."""
-        from recloop.registry.deploy import deploy_if_changed
+        from recloop.registry.deploy import deploy, deploy_if_changed
 
         try:
-            deploy_if_changed(self._project)
+            if self._verified:
+                deploy_if_changed(self._project)
+            else:
+                deploy(self._project)
+                self._verified = True
         except Exception as error:  # whatever happens to MLflow, what is live stays live
             trouble = error.message if isinstance(error, RecloopError) else f"{type(error).__name__}: {error}"
             if trouble != self.trouble:
@@ -99,26 +124,6 @@ class Follower:
             self.trouble = trouble
         else:
             self.trouble = None
-
-
-def free_port(host: str, port: int) -> int:
-    """`port` if nothing listens there; any free one for 0.
-
-    Raises:
-        ServingError: it is in use, or cannot be had.
-    """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        # As servers do: a port whose last connections are still being closed is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
-            raise ServingError(
-                f"port {port} on {host} {why}",
-                remedy="stop what listens there, or set serving.host and serving.port in params.yaml",
-            ) from error
-        return int(probe.getsockname()[1])
 
 
 def _open_database(project: Project) -> None:

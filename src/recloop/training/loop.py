@@ -58,7 +58,7 @@ def fit(
             remedy="give prepare.events weights above 0, lower split.valid_share and test_share, or give more data",
         )
     examination = Examination(prepared, "valid", evaluate, train.max_history)
-    with deterministic(seed=train.seed, threads=train.threads):
+    with deterministic(seed=train.seed, threads=train.threads), _out_of_memory_explained(name):
         model = build(
             name,
             model_params,
@@ -71,8 +71,7 @@ def fit(
         assert isinstance(model, Learner)  # noqa: S101 – the two ways there are
         settings = _settings(name, train, model.config)
         console = Console(stderr=True) if progress else None
-        with _out_of_memory_explained(name, settings):
-            return _learn(model, prepared, settings, examination, on_epoch, console)
+        return _learn(model, prepared, settings, examination, on_epoch, console)
 
 
 def _compute(model: ClosedForm, prepared: Prepared, examination: Examination, on_epoch: OnEpoch | None) -> FitResult:
@@ -170,7 +169,7 @@ def _optimizer(model: Learner, settings: Train) -> Optimizer:
 
 
 @contextmanager
-def _out_of_memory_explained(name: str, settings: Train) -> Iterator[None]:
+def _out_of_memory_explained(name: str) -> Iterator[None]:
     """Torch has an error of its own only for a GPU that is full; on a CPU it is any RuntimeError."""
     try:
         yield
@@ -179,6 +178,6 @@ def _out_of_memory_explained(name: str, settings: Train) -> Iterator[None]:
         if not full:
             raise
         raise ModelError(
-            f"{name}: out of memory with batches of {settings.batch_tokens} events",
-            remedy="lower train.batch_tokens or train.max_history",
+            f"{name}: out of memory",
+            remedy=f"lower train.batch_tokens, train.max_history or the sizes under models.{name}",
         ) from error

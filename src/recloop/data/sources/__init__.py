@@ -10,7 +10,7 @@ from recloop.data.sources.canonical import Tables, write_stream
 from recloop.errors import SourceError
 from recloop.files import replace_folder
 
-__all__ = ["IngestReport", "ingest"]
+__all__ = ["IngestReport", "check", "check_folder", "ingest"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,35 @@ def ingest(source: MovieLens100K | Sequences | Table, target: Path, *, base: Pat
 
     replace_folder(target, fill)
     return IngestReport(source.kind, rows, target, tables.notes)
+
+
+def check(source: MovieLens100K | Sequences | Table, base: Path) -> None:
+    """Look at the user's own files without taking them in: folder, columns, and the first rows of each table.
+
+    Raises:
+        SourceError: as `ingest`, as far as that shows.
+    """
+    check_folder(source, base)
+    if not isinstance(source, MovieLens100K):  # which comes from the network
+        tables = _read(source, base)
+        for stream in (tables.interactions, tables.items, tables.users):
+            next(iter(stream.batches), None)
+
+
+def check_folder(source: MovieLens100K | Sequences | Table, base: Path) -> None:
+    """Make sure that DVC can watch the folder of the source.
+
+    Raises:
+        SourceError: it is missing, or holds the project, whose own outputs would count as changes of the source.
+    """
+    folder = (base / source.folder).resolve()
+    if not folder.is_dir():
+        raise SourceError(f"source.folder: there is no folder {folder}", remedy="correct source.folder in params.yaml")
+    if base.resolve().is_relative_to(folder):
+        raise SourceError(
+            f"source.folder: {folder} holds the project itself, and its outputs with it",
+            remedy="move the files into a folder of their own, and name that one",
+        )
 
 
 def _read(source: MovieLens100K | Sequences | Table, base: Path) -> Tables:

@@ -21,6 +21,7 @@ SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet")
 BATCH_ROWS = 1 << 17
 CSV_BLOCK_BYTES = 8 << 20
+PATH_REMEDY = "correct the path in `source` in params.yaml"
 
 
 @dataclass(frozen=True)
@@ -60,29 +61,38 @@ def open_parts(path: Path) -> list[Part]:
     elif path.exists():
         files = [path]
     else:
-        files = sorted(file for file in path.parent.glob(path.name) if file.is_file())
+        try:
+            files = sorted(file for file in path.parent.glob(path.name) if file.is_file())
+        except ValueError as error:
+            raise SourceError(f"{path} is no pattern of file names: {error}", remedy=PATH_REMEDY) from error
     if not files:
         known = (
             f"there is nothing at {path} that ends in {', '.join(SUFFIXES)}" if path.is_dir() else f"{path} is missing"
         )
-        raise SourceError(known, remedy="correct the path in `source` in params.yaml")
+        raise SourceError(known, remedy=PATH_REMEDY)
     return [Part(file, _schema(file)) for file in files]
 
 
 def _schema(path: Path) -> pa.Schema:
     if not path.name.endswith(SUFFIXES):
-        raise SourceError(f"{path} has none of the suffixes that can be read: {', '.join(SUFFIXES)}")
+        raise SourceError(
+            f"{path} has none of the suffixes that can be read: {', '.join(SUFFIXES)}",
+            remedy="rename it after what it holds, or save it as one of those",
+        )
     if path.stat().st_size == 0:
-        raise SourceError(f"{path} is empty")
+        raise SourceError(f"{path} is empty", remedy="write it anew, or take it out of `source` in params.yaml")
     with _readable(path):
         if path.suffix == ".parquet":
-            return pq.read_schema(path)
-        with _open_csv(path) as reader:
-            names = reader.schema.names
-    twice = [name for name, times in Counter(names).items() if times > 1]
+            schema = pq.read_schema(path)
+        else:
+            with _open_csv(path) as reader:
+                schema = pa.schema([(name, pa.string()) for name in reader.schema.names])
+    twice = [name for name, times in Counter(schema.names).items() if times > 1]
     if twice:
-        raise SourceError(f"{path} has more than one column called {', '.join(map(repr, twice))}")
-    return pa.schema([(name, pa.string()) for name in names])
+        raise SourceError(
+            f"{path} has more than one column called {', '.join(map(repr, twice))}", remedy="rename all but one of them"
+        )
+    return schema
 
 
 def _open_csv(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] = ()) -> csv.CSVStreamingReader:

@@ -87,7 +87,9 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
                 seen[user] = number
                 yield user, items
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+        raise SourceError(
+            f"{path} cannot be read: {error.strerror}", remedy="correct `source` in params.yaml, or the file's rights"
+        ) from error
     if not seen:
         raise SourceError(f"{path} is empty", remedy=REMEDY)
 

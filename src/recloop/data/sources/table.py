@@ -57,6 +57,7 @@ def _known(name: TableName, file: TableFile | None, base: Path, unit: TimestampU
 
 
 def _mapped(name: TableName, file: TableFile, parts: list[Part], unit: TimestampUnit) -> Stream:
+    _demand_names(name, file)
     for part in parts:
         _demand_columns(part, name, file)
     canonical = raw_schema(name)
@@ -82,7 +83,7 @@ def _mapped(name: TableName, file: TableFile, parts: list[Part], unit: Timestamp
                     theirs = file.columns.get(ours, ours)
                     convert, place = converts[ours], Place(part.path, theirs, row)
                     columns.append(convert(_values(ours, file, batch), place))
-                yield pa.record_batch(columns, schema=schema)
+                yield _with_values(pa.record_batch(columns, schema=schema), name)
                 row += batch.num_rows
 
     return Stream(schema, batches())
@@ -95,6 +96,28 @@ def _values(ours: str, file: TableFile, batch: pa.RecordBatch) -> pa.Array:
         return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
     constant = file.constants.get(ours, 1.0 if ours == "value" else None)
     return pa.nulls(batch.num_rows) if constant is None else pa.repeat(constant, batch.num_rows)
+
+
+def _with_values(batch: pa.RecordBatch, name: TableName) -> pa.RecordBatch:
+    """An event without a value counts 1.0; but a rating without one says nothing, and is the gate's to judge."""
+    if name != "interactions":
+        return batch
+    place = batch.schema.get_field_index("value")
+    values = batch.column(place)
+    missing = pc.and_(values.is_null(), pc.not_equal(batch.column("event"), "rating").fill_null(False))
+    filled = pc.if_else(missing, pa.scalar(1.0, values.type), values)
+    return batch.set_column(place, batch.schema.field(place), filled)
+
+
+def _demand_names(name: TableName, file: TableFile) -> None:
+    """A name of ours that is misspelt must not become a column of the user's own."""
+    ours = raw_schema(name).names
+    for each in (*file.columns, *file.constants):
+        if each not in ours and (close := difflib.get_close_matches(each, ours, n=1, cutoff=0.75)):
+            raise SourceError(
+                f"source.{name} maps a column called {each!r}, which is almost {close[0]!r}",
+                remedy=f"did you mean {close[0]!r}? A column of your own needs a name that is less like ours",
+            )
 
 
 def _demand_columns(part: Part, name: TableName, file: TableFile) -> None:

@@ -85,7 +85,8 @@ def as_time(values: pa.Array, place: Place, unit: TimestampUnit) -> pa.Array:
             raise pa.ArrowInvalid("out of range")
         return micros.cast(TIMESTAMP)
 
-    remedy = f"is `source.timestamp_unit: {unit}` in params.yaml right?"
+    other = "s, ms or us" if unit == "iso" else "iso for text such as 2024-05-01T12:30:00Z, else s, ms or us"
+    remedy = f"is `source.timestamp_unit: {unit}` in params.yaml right? ({other})"
     return _cast(values, cast, place, f"{expected} (in the years 1678 to 2261)", remedy)
 
 

@@ -1,0 +1,45 @@
+"""The database: what it says reaches a person as one error, and what would be lost is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from recloop.errors import ConfigError, DatabaseError
+from recloop.storage import connect
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="names no file, and what is kept in memory is lost"):
+        connect(url)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "nothing://x/y", "mysql://u:secret@localhost/x"])
+def test_a_url_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match="RECLOOP_DATABASE_URL, cannot be used") as caught:
+        connect(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    with pytest.raises(DatabaseError, match=r"postgresql\+psycopg://u:\*\*\*@127.0.0.1:9/x") as caught:
+        connect("postgresql+psycopg://u:secret@127.0.0.1:9/x?connect_timeout=2")
+    assert "secret" not in str(caught.value)
+    assert caught.value.transient
+
+
+def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
+    file = tmp_path / "recloop.db"
+    file.write_bytes(b"no database at all" * 500)
+    with pytest.raises(DatabaseError, match="file is not a database\n  → put its last backup in its place") as caught:
+        connect(f"sqlite:///{file}")
+    assert not caught.value.transient
+
+
+def test_what_a_statement_meets_is_one_too(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path / 'recloop.db'}")
+    with pytest.raises(DatabaseError, match="no such table: nowhere"), engine.connect() as connection:
+        connection.execute(text("select * from nowhere"))
