@@ -74,10 +74,9 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 def _as_ours(context: ExceptionContext) -> None:
     """Raise what the database said as a DatabaseError that names it and the mend."""
     error = context.sqlalchemy_exception or context.original_exception
-    if not isinstance(error, SQLAlchemyError | sqlite3.Error):
-        return
-    assert context.engine is not None  # noqa: S101 (we listen to an engine)
-    said = str(context.original_exception).strip().splitlines()[0]
+    if context.engine is None or not isinstance(error, SQLAlchemyError | sqlite3.Error):
+        return  # no engine: the ping before a connection is used again; when that fails, the pool opens a new one
+    said = (str(context.original_exception).strip().splitlines() or [type(error).__name__])[0]
     transient = isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError)
     if "is full" in said:
         remedy = ROOM_REMEDY

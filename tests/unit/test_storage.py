@@ -43,3 +43,16 @@ def test_what_a_statement_meets_is_one_too(tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path / 'recloop.db'}")
     with pytest.raises(DatabaseError, match="no such table: nowhere"), engine.connect() as connection:
         connection.execute(text("select * from nowhere"))
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_connection_that_the_server_has_closed_is_opened_again(database_url: str) -> None:
+    engine, other = connect(database_url), connect(database_url)
+    with engine.connect() as connection:
+        backend = connection.execute(text("select pg_backend_pid()")).scalar_one()
+    with other.begin() as connection:
+        connection.execute(text("select pg_terminate_backend(:pid)"), {"pid": backend})
+    with engine.connect() as connection:
+        assert connection.execute(text("select 1")).scalar_one() == 1
+    engine.dispose()
+    other.dispose()
