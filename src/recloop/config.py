@@ -222,12 +222,51 @@ class Split(Section):
         return self
 
 
+LossName = Literal["cross_entropy", "sampled_softmax", "bce", "gbce", "bpr"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
+ScheduleName = Literal["constant", "linear", "cosine"]
+
+
+class Loss(Section):
+    """What is made small in training."""
+
+    kind: LossName = "cross_entropy"
+    """`cross_entropy` is exact, over the whole catalogue; the others are over `negatives`."""
+    negatives: Positive = 256
+    """How many items a batch is shown that are wrong; all its events share them."""
+    popularity: float = Field(default=0.0, ge=0, le=1)
+    """What negatives are drawn by: their events in training to this power. 0: all items alike."""
+    calibration: float = Field(default=0.75, ge=0, le=1)
+    """`gbce`: 0 is bce; 1 gives scores that are probabilities."""
+
+
+class Augment(Section):
+    """What is done to histories before they are learnt from: for sparse data. Each is a probability, 0 is off."""
+
+    crop: float = Field(default=0.0, ge=0, le=1)
+    """That a history is cut down to a stretch of it, at least half as long."""
+    mask: float = Field(default=0.0, ge=0, lt=1)
+    """That an event is not shown to the model (it is still to be predicted)."""
+    reorder: float = Field(default=0.0, ge=0, le=1)
+    """That a stretch of a history, a quarter as long, is put into another order."""
+    substitute: float = Field(default=0.0, ge=0, lt=1)
+    """That an event is shown as a similar item: one of those that most often occur near it."""
+
+
 class Train(Section):
     """How models are trained. What a model is lies in its own section under `models`."""
 
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    loss: Loss = Loss()
+    optimizer: OptimizerName = "adamw"
     lr: float = Field(default=2e-3, gt=0)
+    schedule: ScheduleName = "constant"
+    """What becomes of the learning rate after the warm-up: it stays, or falls to 0 over `epochs`."""
+    warmup: Share = 0.0
+    """The first share of all steps, in which the learning rate rises from 0."""
     weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0)
+    """The longest a step's gradient may be; null: as long as it is."""
+    augment: Augment = Augment()
     epochs: Positive = 20
     patience: Positive = 4
     """Stop after this many epochs without a better validation NDCG@10, and keep the best epoch."""

@@ -8,36 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from recloop.config import Evaluate, Train
-from recloop.data.batches import Batch, RaggedTensor
-from recloop.data.prepared import Prepared, Ragged
+from recloop.data.prepared import Prepared
 from recloop.errors import ConfigError, ModelError
-from recloop.models.base import Recommender
 from recloop.models.catalogue import CATALOGUE, build, load_model, model_config
-from recloop.models.cross_entropy import catalogue_cross_entropy
 from recloop.models.mf import MatrixFactorisation
 from recloop.models.popularity import Popularity
 from recloop.models.sasrec import Sasrec
 from recloop.training import fit
 from tests.histories import prepared_of, walks
-
-SMALL = {"popularity": {}, "mf": {"dim": 4}, "sasrec": {"dim": 8, "blocks": 2, "heads": 2}}
-
-
-def ragged(*sequences: list[int]) -> RaggedTensor:
-    return RaggedTensor.of(Ragged.of(list(sequences)))
-
-
-def some_model(name: str, *, items: int = 12, users: int = 5, max_history: int = 6) -> Recommender:
-    """A model whose numbers are drawn at random, every one of them."""
-    torch.manual_seed(3)
-    model = build(name, SMALL[name], catalogue_size=items, user_count=users, max_history=max_history)
-    with torch.no_grad():
-        for tensor in model.state_dict().values():
-            tensor.normal_()
-    return model.eval()
+from tests.zoo import batch_of, loss_of, ragged, some_model
 
 
 def popularity_of(prepared: Prepared, half_life_days: float | None = None) -> Popularity:
@@ -132,10 +113,9 @@ def test_sasrec_does_not_see_what_it_is_to_predict() -> None:
     with torch.no_grad():
         model.state_dict()["positions.weight"].zero_()
     assert isinstance(model, Sasrec)
-    weights = torch.tensor([1.0, 1, 1, 0, 0])  # only the first three events count
 
     def loss(history: list[int]) -> float:
-        return model.loss(Batch(ragged(history), weights, torch.tensor([0]))).item()
+        return loss_of(model, batch_of(history, weights=[1, 1, 1, 0, 0]))
 
     assert loss([1, 2, 3, 4, 5]) == pytest.approx(loss([1, 2, 3, 9, 0]), abs=1e-6)
     assert loss([1, 2, 3, 4, 5]) != pytest.approx(loss([1, 2, 7, 4, 5]), abs=1e-3)
@@ -146,7 +126,7 @@ def test_an_event_counts_in_the_loss_by_its_weight(name: str) -> None:
     model = some_model(name)
 
     def loss(*weights: float) -> float:
-        return model.loss(Batch(ragged([1, 2]), torch.tensor(weights, dtype=torch.float32), torch.tensor([0]))).item()
+        return loss_of(model, batch_of([1, 2], weights=list(weights)))
 
     assert loss(3, 1) == pytest.approx(0.75 * loss(1, 0) + 0.25 * loss(0, 1), rel=1e-5)
     assert loss(0, 0) == 0
@@ -208,29 +188,6 @@ def test_an_item_of_another_catalogue_is_refused(name: str, code: int) -> None:
         some_model(name).score(ragged([1, code]))
     with pytest.raises(ModelError, match="candidates hold an item code"):
         some_model(name).score(ragged([1]), None, torch.tensor([code]))
-
-
-# The loss over the whole catalogue.
-
-
-def test_the_blockwise_cross_entropy_is_torchs_with_its_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recloop.models.cross_entropy.BLOCK", 3 * 7)  # three positions at a time, the last block short
-    torch.manual_seed(0)
-    queries, items = torch.randn(10, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
-    targets, weights = torch.randint(7, (10,)), torch.rand(10)
-    plain = (weights * F.cross_entropy(queries @ items.T, targets, reduction="none")).sum() / weights.sum()
-    wanted = torch.autograd.grad(3 * plain, (queries, items))
-    ours = catalogue_cross_entropy(queries, items, targets, weights)
-    found = torch.autograd.grad(3 * ours, (queries, items))
-    assert ours.item() == pytest.approx(plain.item(), rel=1e-6)
-    for one, other in zip(found, wanted, strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
-
-
-def test_the_cross_entropy_stays_finite_where_logits_are_huge() -> None:
-    queries, items = torch.tensor([[1000.0]], requires_grad=True), torch.tensor([[1.0], [-1.0]])
-    loss = catalogue_cross_entropy(queries, items, torch.tensor([1]), torch.ones(1))
-    assert loss.item() == 2000
 
 
 # Configuration.

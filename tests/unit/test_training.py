@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from recloop.config import Evaluate, Train, validated
 from recloop.data.batches import Batch
 from recloop.data.prepared import Prepared
 from recloop.errors import ConfigError, ModelError, StageError
+from recloop.models.base import Predictions
 from recloop.models.sasrec import Sasrec
 from recloop.training import FitResult, fit, save_fit
 from recloop.training.determinism import choose_device, deterministic
@@ -206,14 +208,15 @@ def test_a_training_that_diverges_names_the_epoch_the_rate_and_the_remedy() -> N
 
 
 def test_an_infinite_loss_in_a_later_epoch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    learns, batches = Sasrec.loss, []
+    learns, batches = Sasrec.predictions, []
 
-    def loss(self: Sasrec, batch: Batch) -> Tensor:
+    def predictions(self: Sasrec, batch: Batch) -> Predictions:
         batches.append(batch)
-        return learns(self, batch) * (math.inf if len(batches) > 4 else 1)
+        asked = learns(self, batch)
+        return replace(asked, queries=asked.queries * (math.inf if len(batches) > 4 else 1))
 
-    monkeypatch.setattr(Sasrec, "loss", loss)
-    with pytest.raises(ModelError, match=r"the loss became inf in epoch 2, at a learning rate of 0\.01"):
+    monkeypatch.setattr(Sasrec, "predictions", predictions)
+    with pytest.raises(ModelError, match=r"the loss became nan in epoch 2, at a learning rate of 0\.01"):
         trained()  # 210 events make four batches an epoch
 
 
@@ -226,19 +229,19 @@ def test_an_infinite_loss_in_a_later_epoch_is_found(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_memory_that_runs_out_is_explained(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def loss(*_: object) -> Tensor:
+    def predictions(*_: object) -> Predictions:
         raise error
 
-    monkeypatch.setattr(Sasrec, "loss", loss)
+    monkeypatch.setattr(Sasrec, "predictions", predictions)
     with pytest.raises(ModelError, match=r"out of memory\n.*lower train\.batch_tokens"):
         trained()
 
 
 def test_another_error_of_torch_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loss(*_: object) -> Tensor:
+    def predictions(*_: object) -> Predictions:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(Sasrec, "loss", loss)
+    monkeypatch.setattr(Sasrec, "predictions", predictions)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         trained()
 

@@ -80,6 +80,9 @@ class Batch:
     """float32 [events]: how much each event counts in the loss"""
     users: Tensor
     """int64 [sequences]: user codes"""
+    shown: Tensor
+    """int64 [events]: what a model is shown of each event: the item itself, or another one, or the catalogue's size for
+    nothing, where histories are augmented"""
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -158,8 +161,10 @@ class TrainingBatches:
     def _batch(self, users: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Batch:
         items = Ragged.slices(self._items, starts, ends)
         rows = np.repeat(starts - items.offsets[:-1], ends - starts) + np.arange(items.offsets[-1])
+        histories = RaggedTensor.of(items, self._device)
         return Batch(
-            histories=RaggedTensor.of(items, self._device),
+            histories=histories,
+            shown=histories.values,
             weights=torch.from_numpy(self._weights[rows].astype(np.float32)).to(self._device),
             users=torch.from_numpy(users.astype(np.int64)).to(self._device),
         )

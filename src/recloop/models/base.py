@@ -1,8 +1,7 @@
 """What every model is.
 
-A model is an encoder `histories → [batch, width]` and an item matrix `[items, width]`; an item's score is their
-product. So retrieval, and all that follows from it, is written once. Popularity and matrix factorisation fit the
-same form: a bias is one more column.
+Most are a `DualEncoder`: an encoder `histories → [batch, width]` and an item matrix `[items, width]`; an item's score
+is their product. So retrieval, and all that follows from it, is written once. A bias is one more column.
 
 A model learns in one of two ways: `ClosedForm` by one pass over the data, `Learner` by gradients of a loss.
 """
@@ -10,15 +9,16 @@ A model learns in one of two ways: `ClosedForm` by one pass over the data, `Lear
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from recloop.config import Positive, Section
+from recloop.config import Augment, Loss, OptimizerName, Positive, ScheduleName, Section, Share
 from recloop.data.batches import Batch, RaggedTensor
 from recloop.data.prepared import Prepared
 from recloop.errors import ModelError
@@ -32,9 +32,14 @@ DESCRIPTION = "model.json"
 class Overrides(Section):
     """What a model trains with instead of the `train` section's value; null means: the same."""
 
-    optimizer: Literal["adamw", "adam", "sgd"] | None = None
+    loss: Loss | None = None
+    optimizer: OptimizerName | None = None
     lr: float | None = Field(default=None, gt=0)
+    schedule: ScheduleName | None = None
+    warmup: Share | None = None
     weight_decay: float | None = Field(default=None, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0)
+    augment: Augment | None = None
     epochs: Positive | None = None
     patience: Positive | None = None
     batch_tokens: Positive | None = None
@@ -71,22 +76,6 @@ class Recommender(nn.Module, ABC):
         self.user_count = user_count
         self.max_history = max_history
 
-    @abstractmethod
-    def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
-        """Users as vectors.
-
-        Args:
-            histories: item codes, oldest first; a history may be empty.
-            users: int64 [batch] user codes; -1, or None for all, where a user is not known.
-
-        Returns:
-            float32 [batch, width]
-        """
-
-    @abstractmethod
-    def item_matrix(self) -> Tensor:
-        """Items as vectors: float32 [items, width]."""
-
     def score(self, histories: RaggedTensor, users: Tensor | None = None, candidates: Tensor | None = None) -> Tensor:
         """How well each item would follow each history; only the order of scores means anything.
 
@@ -111,12 +100,14 @@ class Recommender(nn.Module, ABC):
                     f"{self.name}: {name} hold an item code outside 0 … {self.catalogue_size - 1}",
                     remedy="give it codes of the data it was trained on",
                 )
-        items = self.item_matrix()
-        if candidates is not None:
-            items = items[candidates]
         if not len(histories):
-            return items.new_empty(0, len(items))
-        return self.encode(histories, users) @ items.T
+            count = self.catalogue_size if candidates is None else len(candidates)
+            return torch.empty(0, count, device=self.device)
+        return self._score(histories, users, candidates)
+
+    @abstractmethod
+    def _score(self, histories: RaggedTensor, users: Tensor | None, candidates: Tensor | None) -> Tensor:
+        """`score`, with codes that are known to be of the catalogue, and at least one history."""
 
     @property
     def device(self) -> torch.device:
@@ -147,6 +138,48 @@ class Recommender(nn.Module, ABC):
         )
 
 
+class DualEncoder(Recommender):
+    """A model that makes a vector of a user and one of an item, and scores them by how they match.
+
+    The match is their product unless a model says otherwise.
+    """
+
+    by_product: ClassVar[bool] = True
+    """Whether the match is the product: then retrieval, an index and the loss over the catalogue need no more."""
+
+    @abstractmethod
+    def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
+        """Users as vectors.
+
+        Args:
+            histories: item codes, oldest first; a history may be empty.
+            users: int64 [batch] user codes; -1, or None for all, where a user is not known.
+
+        Returns:
+            float32 [batch, width]
+        """
+
+    @abstractmethod
+    def item_matrix(self) -> Tensor:
+        """Items as vectors: float32 [items, width]."""
+
+    def item_vectors(self, codes: Tensor) -> Tensor:
+        """float32 [codes, width]: rows of `item_matrix`, which a model may make without making all of it."""
+        return self.item_matrix()[codes]
+
+    def match(self, queries: Tensor, items: Tensor) -> Tensor:
+        """Each of `queries` [n, width] with each of `items` [m, width]: [n, m]."""
+        return queries @ items.T
+
+    def match_each(self, queries: Tensor, items: Tensor) -> Tensor:
+        """Each of `queries` [n, width] with its own of `items` [n, width]: [n]."""
+        return (queries * items).sum(1)
+
+    def _score(self, histories: RaggedTensor, users: Tensor | None, candidates: Tensor | None) -> Tensor:
+        items = self.item_matrix() if candidates is None else self.item_vectors(candidates)
+        return self.match(self.encode(histories, users), items)
+
+
 class ClosedForm(Recommender):
     """A model that is computed from the data at once."""
 
@@ -155,11 +188,23 @@ class ClosedForm(Recommender):
         """Learn from the training period of `prepared`."""
 
 
-class Learner(Recommender):
-    """A model that learns by gradients."""
+@dataclass(frozen=True)
+class Predictions:
+    """What a model is asked in training: to find each target from its query."""
+
+    queries: Tensor
+    """float32 [n, width]"""
+    targets: Tensor
+    """int64 [n]: item codes"""
+    weights: Tensor
+    """float32 [n]: how much each counts in the loss"""
+
+
+class Learner(DualEncoder):
+    """A model that learns by gradients of a loss (`training/losses`)."""
 
     config: LearnerConfig
 
     @abstractmethod
-    def loss(self, batch: Batch) -> Tensor:
-        """The mean loss of the batch's events, each counting by its weight: a scalar to be made small."""
+    def predictions(self, batch: Batch) -> Predictions:
+        """What is to be learnt from a batch."""

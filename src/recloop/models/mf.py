@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from recloop.config import Positive
 from recloop.data.batches import Batch, RaggedTensor
-from recloop.models.base import Learner, LearnerConfig, Overrides
+from recloop.models.base import Learner, LearnerConfig, Overrides, Predictions
 
 
 class MfConfig(LearnerConfig):
@@ -64,13 +64,11 @@ class MatrixFactorisation(Learner):
     def item_matrix(self) -> Tensor:
         return torch.cat([self.items.weight, self.biases[:, None]], 1)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of every event of the windows, given who did it."""
-        logits = self.users(batch.users) @ self.items.weight.T + self.biases
-        rows = batch.histories.rows
-        entropy = logits.logsumexp(1)[rows] - logits[rows, batch.histories.values]
-        loss: Tensor = (batch.weights * entropy).sum() / batch.weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
-        return loss
+    def predictions(self, batch: Batch) -> Predictions:
+        """Every event of the windows, given who did it."""
+        users = self.users(batch.users)
+        users = torch.cat([users, users.new_ones(len(users), 1)], 1)
+        return Predictions(users[batch.histories.rows], batch.histories.values, batch.weights)
 
     def _taste_space(self) -> tuple[Tensor, Tensor, Tensor]:
         """Mean [dim], and variances [dim] along axes [dim, dim], of the item vectors under the biases' softmax.

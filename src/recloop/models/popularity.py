@@ -46,9 +46,7 @@ class Popularity(ClosedForm):
         counts = np.bincount(prepared.items[train], weights, minlength=self.catalogue_size)
         self.counts.copy_(torch.from_numpy(counts))
 
-    def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
-        """The same for everybody: ones, [batch, 1]."""
-        return self.counts.new_ones(len(histories), 1)
-
-    def item_matrix(self) -> Tensor:
-        return self.counts[:, None]
+    def _score(self, histories: RaggedTensor, users: Tensor | None, candidates: Tensor | None) -> Tensor:
+        """The same for everybody."""
+        counts = self.counts if candidates is None else self.counts[candidates]
+        return counts.repeat(len(histories), 1)

@@ -4,9 +4,7 @@ Self-Attentive Sequential Recommendation, Kang and McAuley, 2018 (arXiv 1808.097
 make it better: cross-entropy over the whole catalogue at every position (Turning Dross Into Gold Loss, Klenitskiy
 and Vasilev, 2023, arXiv 2309.07602), normalisation before each layer, GELU.
 
-Every sequence begins with a learnt start token, which stands for "nothing is known before this". So an empty history
-is a sequence of one token, and what to recommend then is learnt like the rest. Positions are counted from the
-newest event: position 0 is the one the next item follows.
+Positions are counted from the newest event: position 0 is the one the next item follows.
 """
 
 from __future__ import annotations
@@ -18,9 +16,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recloop.config import Positive
-from recloop.data.batches import Batch, RaggedTensor
-from recloop.models.base import Learner, LearnerConfig
-from recloop.models.cross_entropy import catalogue_cross_entropy
+from recloop.data.batches import RaggedTensor
+from recloop.models.base import LearnerConfig
+from recloop.models.sequence import SequenceModel
 
 
 class SasrecConfig(LearnerConfig):
@@ -39,7 +37,7 @@ class SasrecConfig(LearnerConfig):
         return self
 
 
-class Sasrec(Learner):
+class Sasrec(SequenceModel):
     """A causal Transformer over the history."""
 
     Config = SasrecConfig
@@ -47,43 +45,17 @@ class Sasrec(Learner):
     config: SasrecConfig
 
     def __init__(self, config: SasrecConfig, *, catalogue_size: int, user_count: int, max_history: int) -> None:
-        super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
-        self.items = nn.Embedding(catalogue_size + 1, config.dim)
-        """Row = item code; the last row is the start token."""
+        super().__init__(
+            config, dim=config.dim, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history
+        )
         self.positions = nn.Embedding(max_history + 1, config.dim)
         """Row = tokens between this one and the newest."""
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.dim)
-        for table in (self.items, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
+        nn.init.normal_(self.positions.weight, std=0.02)
 
-    def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
-        """The newest token's vector. [batch, dim]; `users` do not matter here."""
-        histories = histories.last(self.max_history)
-        tokens = self._started(histories)
-        return self._hidden(tokens)[tokens.offsets[1:] - 1]
-
-    def item_matrix(self) -> Tensor:
-        return self.items.weight[:-1]
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of every event of the windows, given the events before it in its window."""
-        targets = batch.histories
-        shifted = targets.values.roll(1)
-        shifted[targets.offsets[:-1]] = self.catalogue_size
-        hidden = self._hidden(RaggedTensor(shifted, targets.offsets))
-        return catalogue_cross_entropy(hidden, self.item_matrix(), targets.values, batch.weights)
-
-    def _started(self, histories: RaggedTensor) -> RaggedTensor:
-        """The same sequences with the start token before each."""
-        offsets = histories.offsets + torch.arange(len(histories) + 1, device=histories.offsets.device)
-        values = histories.values.new_full((len(histories.values) + len(histories),), self.catalogue_size)
-        values[torch.arange(len(histories.values), device=values.device) + histories.rows + 1] = histories.values
-        return RaggedTensor(values, offsets)
-
-    def _hidden(self, tokens: RaggedTensor) -> Tensor:
-        """A vector a token: [tokens, dim]. Sequences are at least one token long, at most max_history + 1."""
+    def hidden(self, tokens: RaggedTensor) -> Tensor:
         from_end = (tokens.offsets[1:] - 1)[tokens.rows] - torch.arange(len(tokens.values), device=tokens.values.device)
         x = self.dropout(self.items(tokens.values) * self.config.dim**0.5 + self.positions(from_end))
         places = Places(tokens)

@@ -20,6 +20,7 @@ from recloop.evaluation import Examination
 from recloop.models.base import ClosedForm, Learner, LearnerConfig
 from recloop.models.catalogue import build
 from recloop.training.determinism import choose_device, deterministic
+from recloop.training.losses import Criterion, build_criterion
 from recloop.training.progress import TrainingProgress
 from recloop.training.result import Epoch, FitResult
 
@@ -101,6 +102,7 @@ def _learn(
         seed=settings.seed,
         device=device,
     )
+    criterion = build_criterion(settings.loss, model, torch.tensor(prepared.train_counts))
     optimizer = _optimizer(model, settings)
     curve: list[Epoch] = []
     best: Epoch | None = None
@@ -109,7 +111,7 @@ def _learn(
     with progress:
         for number in range(1, settings.epochs + 1):
             started = time.perf_counter()
-            loss = _epoch(model, batches, optimizer, number, settings, progress)
+            loss = _epoch(model, criterion, batches, optimizer, number, settings, progress)
             seconds = time.perf_counter() - started
             epoch = Epoch(number, loss, examination.of(model).means, seconds, batches.events)
             curve.append(epoch)
@@ -129,6 +131,7 @@ def _learn(
 
 def _epoch(
     model: Learner,
+    criterion: Criterion,
     batches: TrainingBatches,
     optimizer: Optimizer,
     number: int,
@@ -139,7 +142,7 @@ def _epoch(
     model.train()
     total = 0.0
     for batch in batches.epoch(number):
-        loss = model.loss(batch)
+        loss = criterion(model.predictions(batch))
         value = loss.item()
         if not math.isfinite(value):
             raise ModelError(

@@ -1,0 +1,59 @@
+"""What models of a history's order share: the item vectors they read and are scored against, and the start token.
+
+Every sequence begins with a learnt start token, which stands for "nothing is known before this". So an empty history
+is a sequence of one token, and what to recommend then is learnt like the rest. The same token stands where an event is
+not to be shown.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from recloop.data.batches import Batch, RaggedTensor
+from recloop.models.base import Learner, LearnerConfig, Predictions
+
+
+class SequenceModel(Learner):
+    """Reads a history event by event, and has a vector of what is to come after each."""
+
+    def __init__(
+        self, config: LearnerConfig, *, dim: int, catalogue_size: int, user_count: int, max_history: int
+    ) -> None:
+        super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
+        self.items = nn.Embedding(catalogue_size + 1, dim)
+        """Row = item code; the last row is the start token."""
+        nn.init.normal_(self.items.weight, std=0.02)
+
+    @abstractmethod
+    def hidden(self, tokens: RaggedTensor) -> Tensor:
+        """A vector a token, made from it and those before it: [tokens, dim].
+
+        Args:
+            tokens: rows of `items`; each sequence is 1 to max_history + 1 long.
+        """
+
+    def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
+        """The newest token's vector. [batch, dim]; `users` do not matter here."""
+        tokens = started(histories.last(self.max_history), self.catalogue_size)
+        return self.hidden(tokens)[tokens.offsets[1:] - 1]
+
+    def item_matrix(self) -> Tensor:
+        return self.items.weight[:-1]
+
+    def predictions(self, batch: Batch) -> Predictions:
+        """Every event of the windows, given the events before it in its window."""
+        targets = batch.histories
+        shifted = batch.shown.roll(1)
+        shifted[targets.offsets[:-1]] = self.catalogue_size
+        return Predictions(self.hidden(RaggedTensor(shifted, targets.offsets)), targets.values, batch.weights)
+
+
+def started(histories: RaggedTensor, start: int) -> RaggedTensor:
+    """The same sequences with the token `start` before each."""
+    offsets = histories.offsets + torch.arange(len(histories) + 1, device=histories.offsets.device)
+    values = histories.values.new_full((len(histories.values) + len(histories),), start)
+    values[torch.arange(len(histories.values), device=values.device) + histories.rows + 1] = histories.values
+    return RaggedTensor(values, offsets)

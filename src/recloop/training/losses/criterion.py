@@ -1,0 +1,66 @@
+"""Which loss, by the setting `train.loss`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from recloop.config import Loss
+from recloop.errors import ConfigError
+from recloop.models.base import Learner, Predictions
+from recloop.training.losses.cross_entropy import catalogue_cross_entropy
+from recloop.training.losses.sampled import (
+    Negatives,
+    bayesian_personalised_ranking,
+    binary_cross_entropy,
+    gbce_exponent,
+    sampled_softmax,
+)
+
+Criterion = Callable[[Predictions], Tensor]
+"""From a model's predictions to their mean loss, each counting by its weight: a scalar to be made small."""
+
+
+def build_criterion(settings: Loss, model: Learner, counts: Tensor) -> Criterion:
+    """The loss that `model` is trained with.
+
+    Args:
+        settings: which, and of how many negatives.
+        model: to be trained.
+        counts: [items]: events of the training period; the negatives are drawn by them.
+
+    Raises:
+        ConfigError: the loss cannot be had with this model.
+    """
+    if settings.kind == "cross_entropy":
+        if not model.by_product:
+            raise ConfigError(
+                f"{model.name} cannot be trained with cross_entropy: its score is no product of vectors, and the whole "
+                "catalogue at every event is out of reach",
+                remedy=f"set models.{model.name}.train.loss to {{kind: sampled_softmax}}, bce, gbce or bpr",
+            )
+        return lambda asked: catalogue_cross_entropy(asked.queries, model.item_matrix(), asked.targets, asked.weights)
+    negatives = Negatives(counts.to(model.device), number=settings.negatives, power=settings.popularity)
+    exponent = 1.0
+    if settings.kind == "gbce":
+        exponent = gbce_exponent(settings.negatives, model.catalogue_size, settings.calibration)
+
+    def criterion(asked: Predictions) -> Tensor:
+        codes, log_expected = negatives.draw()
+        # One read of the item matrix, so that its gradient is written once.
+        vectors = model.item_vectors(torch.cat([asked.targets, codes]))
+        own, others = vectors[: len(asked.targets)], vectors[len(asked.targets) :]
+        right = model.match_each(asked.queries, own)
+        wrong = model.match(asked.queries, others).masked_fill(codes == asked.targets[:, None], -torch.inf)
+        if settings.kind == "sampled_softmax":
+            losses = sampled_softmax(right, wrong, log_expected)
+        elif settings.kind == "bpr":
+            losses = bayesian_personalised_ranking(right, wrong)
+        else:
+            losses = binary_cross_entropy(right, wrong, exponent)
+        total = asked.weights.sum().clamp(min=torch.finfo(asked.weights.dtype).tiny)
+        return (losses * asked.weights).sum() / total
+
+    return criterion
