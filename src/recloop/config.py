@@ -252,6 +252,11 @@ class Augment(Section):
     substitute: float = Field(default=0.0, ge=0, lt=1)
     """That an event is shown as a similar item: one of those that most often occur near it."""
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is done at all."""
+        return any((self.crop, self.mask, self.reorder, self.substitute))
+
 
 class Train(Section):
     """How models are trained. What a model is lies in its own section under `models`."""
@@ -276,6 +281,8 @@ class Train(Section):
     """A user's last events that a model looks at, in training and in serving."""
     seed: Seed = 42
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32"] = "auto"
+    """`auto`: on a GPU that has bf16 a model's layers compute in it; weights and the loss stay float32."""
     threads: int = Field(default=2, ge=1, le=1024)
     """Threads on a CPU. Fixed, because the order of a sum, and so its last bits, depends on it."""
 
@@ -289,12 +296,24 @@ class Train(Section):
         return self
 
 
+TargetKind = Literal["each", "together"]
+
+
 class Evaluate(Section):
     """How models are judged: over the whole catalogue, never over sampled items."""
 
     k: tuple[Positive, ...] = (5, 10, 20)
+    targets: TargetKind = "each"
+    """`each`: every event to predict by itself, from all before it; `together`: a user's events of the period are one
+    set to be found, from those before the first of them."""
     exclude_seen: bool = True
     """Items of a user's history are not recommended again; false where repeats count."""
+    warm_from: Positive = 10
+    """A user with so many events before the first to predict is warm; with fewer, cold."""
+    head_share: float = Field(default=0.5, gt=0, lt=1)
+    """The most popular items that make up this share of the training events are the head."""
+    group_by: str | None = None
+    """A column of the users' table: every group of users in it is judged by itself, too."""
     bootstrap: int = Field(default=2000, ge=1, le=100_000)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     seed: Seed = 7

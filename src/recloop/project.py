@@ -79,6 +79,10 @@ class Project:
         """Databases, the live model and logs of this machine."""
         return self.root / "var"
 
+    def checkpoint(self, name: str) -> Path:
+        """Where a training of the model `name` keeps its state while it runs."""
+        return self.var / "training" / f"{name}.safetensors"
+
     @property
     def live(self) -> Path:
         """What the endpoint serves: `champion.json` and one folder a version."""

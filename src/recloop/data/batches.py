@@ -15,11 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recloop.data.augmentation import Augmentation
 from recloop.data.prepared import Prepared, Ragged
-
-SHELF = 32
-"""Windows are sorted by length within so many batches' worth of them: enough that little is padded, few enough
-that which windows meet in a batch still changes from epoch to epoch."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,15 @@ class RaggedTensor:
         """Length of the longest sequence; 0 where there is none."""
         return int(self.lengths.max()) if len(self) else 0
 
+    def take(self, rows: Tensor) -> tuple[RaggedTensor, Tensor]:
+        """These sequences, and int64 [their events]: where each of their events stood."""
+        lengths = self.lengths[rows]
+        offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+        total = int(offsets[-1])
+        shift = torch.repeat_interleave(self.offsets[:-1][rows] - offsets[:-1], lengths, output_size=total)
+        index = shift + torch.arange(total, device=self.values.device)
+        return RaggedTensor(self.values[index], offsets), index
+
     def last(self, count: int) -> RaggedTensor:
         """At most the last `count` events of each sequence."""
         if self.longest <= count:
@@ -87,6 +93,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.histories)
 
+    def rows(self, which: slice) -> Batch:
+        """Some of its windows."""
+        rows = torch.arange(len(self), device=self.users.device)[which]
+        histories, events = self.histories.take(rows)
+        return Batch(histories, self.weights[events], self.users[rows], self.shown[events])
+
     @property
     def events(self) -> int:
         return len(self.histories.values)
@@ -103,6 +115,7 @@ class TrainingBatches:
         window: int,
         seed: int,
         device: torch.device | str = "cpu",
+        augmentation: Augmentation | None = None,
     ) -> None:
         """
         Args:
@@ -111,13 +124,15 @@ class TrainingBatches:
             window: events of one user that stand together, at most; at least 2.
             seed: of the order.
             device: where batches are put.
+            augmentation: what is done to histories first; None for nothing.
         """
         self._starts, self._ends = prepared.starts, prepared.train_ends
         self._items, self._weights = prepared.items, prepared.weights
         self._batch_tokens, self._window = batch_tokens, window
         self._seed, self._device = seed, device
+        self._augmentation = augmentation
         self.events = int((self._ends - self._starts).sum())
-        """Events of an epoch: every event of the training period, once."""
+        """Events of the last epoch: every event of the training period once, unless histories are cropped."""
         self.padding = 0.0
         """Share of places that would be empty, had the batches of the last epoch been padded."""
 
@@ -125,12 +140,15 @@ class TrainingBatches:
         """The batches of epoch `number`; the same number gives the same batches."""
         rng = np.random.default_rng([self._seed, number])
         users, starts, ends = self._windows(rng)
+        if self._augmentation is not None:
+            starts, ends = self._augmentation.cropped(starts, ends, rng)
         lengths = ends - starts
         groups = list(self._groups(lengths, rng))
         places = sum(len(group) * int(lengths[group].max()) for group in groups)
+        self.events = int(lengths.sum())
         self.padding = 1 - self.events / places if places else 0.0
         for index in rng.permutation(len(groups)):
-            yield self._batch(users[groups[index]], starts[groups[index]], ends[groups[index]])
+            yield self._batch(users[groups[index]], starts[groups[index]], ends[groups[index]], rng)
 
     def _windows(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Users, first and past-the-last rows. A history longer than a window is cut at places drawn anew each time."""
@@ -145,10 +163,13 @@ class TrainingBatches:
         return users, starts, np.minimum(self._ends[users], cuts)
 
     def _groups(self, lengths: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Which windows make up each batch: shuffled, sorted by length shelf by shelf, cut by the events they hold."""
+        """Which windows make up each batch: sorted by length, those of one length by chance, and cut by their events.
+
+        Sorting only within parts of the epoch would mix lengths more, at 10 to 30% padding instead of 1 to 4%; models
+        learn no better from it.
+        """
         order = rng.permutation(len(lengths))
-        shelf = np.cumsum(lengths[order]) // (SHELF * self._batch_tokens)
-        order = order[np.lexsort((lengths[order], shelf))]
+        order = order[np.argsort(lengths[order], kind="stable")]
         start, held = 0, 0
         for end, length in enumerate(lengths[order].tolist()):
             if held + length > self._batch_tokens and end > start:
@@ -158,13 +179,16 @@ class TrainingBatches:
         if start < len(order):
             yield order[start:]
 
-    def _batch(self, users: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Batch:
-        items = Ragged.slices(self._items, starts, ends)
-        rows = np.repeat(starts - items.offsets[:-1], ends - starts) + np.arange(items.offsets[-1])
-        histories = RaggedTensor.of(items, self._device)
+    def _batch(self, users: np.ndarray, starts: np.ndarray, ends: np.ndarray, rng: np.random.Generator) -> Batch:
+        offsets = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
+        rows = np.repeat(starts - offsets[:-1], ends - starts) + np.arange(offsets[-1])
+        if self._augmentation is not None:
+            rows = self._augmentation.reordered(rows, offsets, rng)
+        items = self._items[rows]
+        shown = items if self._augmentation is None else self._augmentation.shown(items, rng)
         return Batch(
-            histories=histories,
-            shown=histories.values,
+            histories=RaggedTensor.of(Ragged(items, offsets), self._device),
             weights=torch.from_numpy(self._weights[rows].astype(np.float32)).to(self._device),
             users=torch.from_numpy(users.astype(np.int64)).to(self._device),
+            shown=torch.from_numpy(shown.astype(np.int64)).to(self._device),
         )

@@ -9,7 +9,7 @@ A model learns in one of two ways: `ClosedForm` by one pass over the data, `Lear
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -198,6 +198,10 @@ class Predictions:
     """int64 [n]: item codes"""
     weights: Tensor
     """float32 [n]: how much each counts in the loss"""
+
+    def as_float(self) -> Predictions:
+        """The same with queries in float32."""
+        return replace(self, queries=self.queries.float())
 
 
 class Learner(DualEncoder):

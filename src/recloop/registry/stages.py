@@ -5,6 +5,8 @@ What the stages write depends on nothing but their inputs. Where MLflow is down 
 
 from __future__ import annotations
 
+from functools import partial
+
 from recloop.data.prepared import Prepared
 from recloop.errors import ConfigError
 from recloop.evaluation import Evaluation
@@ -13,11 +15,13 @@ from recloop.project import Project
 from recloop.registry.journal import Journal, attempt
 from recloop.registry.runs import ensure_run, log_evaluation, run_of
 from recloop.registry.tracking import open_tracking
-from recloop.training import FitResult, fit, save_fit
+from recloop.training import FitResult, fit, is_first, save_fit
 
 
 def train(project: Project, model: str) -> FitResult:
     """Train `model` on the prepared data; write the model, its report and its curve.
+
+    A training that was stopped goes on from its last epoch. Under `torchrun` the first process writes and logs.
 
     Raises:
         ConfigError: params.yaml has no such model.
@@ -31,8 +35,13 @@ def train(project: Project, model: str) -> FitResult:
             remedy=f"there are: {', '.join(sorted(params.models))}",
         )
     prepared = Prepared.load(project.prepared)
+    learn = partial(
+        fit, model, prepared, params.train, params.evaluate, params.models[model], checkpoint=project.checkpoint(model)
+    )
+    if not is_first():
+        return learn()
     with Journal(project, model, prepared.meta) as journal:
-        result = fit(model, prepared, params.train, params.evaluate, params.models[model], on_epoch=journal.epoch)
+        result = learn(on_epoch=journal.epoch)
         save_fit(result, project.model(model), project.reports, model)
         journal.finish()
     return result

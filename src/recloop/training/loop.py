@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch import Tensor
 
 from recloop.config import Evaluate, Train, validated
+from recloop.data.augmentation import Augmentation
 from recloop.data.batches import TrainingBatches
 from recloop.data.prepared import Prepared
 from recloop.errors import ModelError, StageError
 from recloop.evaluation import Examination
 from recloop.models.base import ClosedForm, Learner, LearnerConfig
 from recloop.models.catalogue import build
+from recloop.training.checkpoint import Checkpoint
 from recloop.training.determinism import choose_device, deterministic
-from recloop.training.losses import Criterion, build_criterion
+from recloop.training.distribution import Processes, processes
+from recloop.training.losses import build_criterion
 from recloop.training.progress import TrainingProgress
 from recloop.training.result import Epoch, FitResult
+from recloop.training.step import NotFiniteError, Stepper, out_of_memory
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
+Warn = Callable[[str], None]
+
+
+def warn(text: str) -> None:
+    """Say it where a person sees it."""
+    print(f"recloop: warning: {text}", file=sys.stderr, flush=True)
 
 
 def fit(
@@ -36,8 +48,12 @@ def fit(
     *,
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
+    checkpoint: Path | None = None,
+    warn: Warn = warn,
 ) -> FitResult:
     """Train the model `name`. The same arguments on the same machine give the same model, bit for bit.
+
+    Under `torchrun` its processes train one model together; each of them gets the result.
 
     Args:
         name: of the catalogue.
@@ -47,6 +63,9 @@ def fit(
         model_params: its section under `models`; what it sets under `train` there wins over `train`.
         on_epoch: is told the number and the metrics of each epoch as it ends.
         progress: whether it is shown on stderr how training goes.
+        checkpoint: where the state is kept after each epoch, and removed at the end. A training that finds its own
+            there goes on from it, and ends as if it had never been stopped; another one's is not used.
+        warn: is told what a person should know.
 
     Raises:
         ConfigError: the model or a setting of it is wrong, or the device is not there.
@@ -58,21 +77,38 @@ def fit(
             "the training period holds no event of any weight",
             remedy="give prepare.events weights above 0, lower split.valid_share and test_share, or give more data",
         )
-    examination = Examination(prepared, "valid", evaluate, train.max_history)
-    with deterministic(seed=train.seed, threads=train.threads), _out_of_memory_explained(name):
+    device = choose_device(train.device)
+    with (
+        deterministic(seed=train.seed, threads=train.threads),
+        _out_of_memory_explained(name),
+        processes(device) as group,
+    ):
+        examination = Examination(prepared, "valid", evaluate, train.max_history)
         model = build(
             name,
             model_params,
             catalogue_size=prepared.item_count,
             user_count=prepared.user_count,
             max_history=train.max_history,
-        ).to(choose_device(train.device))
+        ).to(device)
         if isinstance(model, ClosedForm):
             return _compute(model, prepared, examination, on_epoch)
         assert isinstance(model, Learner)  # noqa: S101 – the two ways there are
-        settings = _settings(name, train, model.config)
-        console = Console(stderr=True) if progress else None
-        return _learn(model, prepared, settings, examination, on_epoch, console)
+        group.agree(model.state_dict().values())
+        if group.rank:
+            torch.manual_seed(train.seed + group.rank)  # each drops out, and draws negatives, for itself
+        training = Training(
+            model,
+            prepared,
+            _settings(name, train, model.config),
+            examination,
+            group,
+            on_epoch=on_epoch if group.first else None,
+            console=Console(stderr=True) if progress and group.first else None,
+            checkpoint=checkpoint,
+            warn=warn,
+        )
+        return training.run()
 
 
 def _compute(model: ClosedForm, prepared: Prepared, examination: Examination, on_epoch: OnEpoch | None) -> FitResult:
@@ -86,75 +122,146 @@ def _compute(model: ClosedForm, prepared: Prepared, examination: Examination, on
     return FitResult(model.cpu(), only, (only,), 0.0, model.device.type)
 
 
-def _learn(
-    model: Learner,
-    prepared: Prepared,
-    settings: Train,
-    examination: Examination,
-    on_epoch: OnEpoch | None,
-    console: Console | None,
-) -> FitResult:
-    device = model.device
-    batches = TrainingBatches(
-        prepared,
-        batch_tokens=settings.batch_tokens,
-        window=settings.max_history + 1,
-        seed=settings.seed,
-        device=device,
-    )
-    criterion = build_criterion(settings.loss, model, torch.tensor(prepared.train_counts))
-    optimizer = _optimizer(model, settings)
-    curve: list[Epoch] = []
-    best: Epoch | None = None
-    weights: dict[str, torch.Tensor] = {}
-    progress = TrainingProgress(model.name, epochs=settings.epochs, events=batches.events, console=console)
-    with progress:
-        for number in range(1, settings.epochs + 1):
-            started = time.perf_counter()
-            loss = _epoch(model, criterion, batches, optimizer, number, settings, progress)
-            seconds = time.perf_counter() - started
-            epoch = Epoch(number, loss, examination.of(model).means, seconds, batches.events)
-            curve.append(epoch)
-            if best is None or epoch.ndcg_at_10 > best.ndcg_at_10:
-                best = epoch
-                weights = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
-            last = number == settings.epochs or number - best.number >= settings.patience
-            progress.epoch(epoch, last=last)
-            if on_epoch is not None:
-                on_epoch(number, epoch.metrics)
-            if last:
-                break
-    assert best is not None  # noqa: S101 – there is at least one epoch
-    model.load_state_dict(weights)
-    return FitResult(model.cpu().eval(), best, tuple(curve), batches.padding, device.type)
+class Training:
+    """One training by gradients, epoch by epoch."""
+
+    def __init__(
+        self,
+        model: Learner,
+        prepared: Prepared,
+        settings: Train,
+        examination: Examination,
+        group: Processes,
+        *,
+        on_epoch: OnEpoch | None,
+        console: Console | None,
+        checkpoint: Path | None,
+        warn: Warn,
+    ) -> None:
+        self._model, self._settings = model, settings
+        self._examination, self._group = examination, group
+        self._on_epoch = on_epoch
+        self._warn = warn
+        self._checkpoint = checkpoint
+        self._identity = _identity(model, prepared, settings, group)
+        self._batches = TrainingBatches(
+            prepared,
+            batch_tokens=settings.batch_tokens,
+            window=settings.max_history + 1,
+            seed=settings.seed,
+            device=model.device,
+            augmentation=Augmentation(settings.augment, prepared) if settings.augment.active else None,
+        )
+        criterion = build_criterion(settings.loss, model, torch.tensor(prepared.train_counts))
+        self._stepper = Stepper(model, criterion, settings, group, warn=warn)
+        self._progress = TrainingProgress(
+            model.name, epochs=settings.epochs, events=self._batches.events, console=console
+        )
+        self._curve: list[Epoch] = []
+        self._best: dict[str, Tensor] = {}
+
+    def run(self) -> FitResult:
+        """Train to the end, from the checkpoint where there is one of this training."""
+        self._resume()
+        with self._progress:
+            while not self._ended:
+                self._epoch()
+                self._save()
+        self._model.load_state_dict(self._best)
+        if self._checkpoint is not None and self._group.first:
+            self._checkpoint.unlink(missing_ok=True)
+        return FitResult(
+            self._model.cpu().eval(),
+            self._best_epoch,
+            tuple(self._curve),
+            self._batches.padding,
+            self._model.device.type,
+        )
+
+    @property
+    def _best_epoch(self) -> Epoch:
+        """The first of those with the highest validation NDCG@10."""
+        return max(self._curve, key=lambda epoch: epoch.ndcg_at_10)
+
+    @property
+    def _ended(self) -> bool:
+        done = len(self._curve)
+        return done > 0 and (done >= self._settings.epochs or done - self._best_epoch.number >= self._settings.patience)
+
+    def _epoch(self) -> None:
+        number = len(self._curve) + 1
+        started = time.perf_counter()
+        loss = self._learn(number)
+        seconds = time.perf_counter() - started
+        epoch = Epoch(number, loss, self._examination.of(self._model).means, seconds, self._batches.events)
+        self._curve.append(epoch)
+        if self._best_epoch is epoch:
+            self._best = {key: tensor.detach().clone() for key, tensor in self._model.state_dict().items()}
+        self._tell(epoch)
+
+    def _learn(self, number: int) -> float:
+        """One pass over the training period. Returns the mean loss of its events."""
+        self._model.train()
+        total, done = 0.0, 0
+        for batch in self._batches.epoch(number):
+            progress = (number - 1 + done / self._batches.events) / self._settings.epochs
+            try:
+                value = self._stepper.step(batch, progress)
+            except NotFiniteError as error:
+                raise self._diverged(number, error) from error
+            total += value * batch.events
+            done += batch.events
+            self._progress.step(batch.events, value)
+        return total / done
+
+    def _diverged(self, number: int, error: NotFiniteError) -> ModelError:
+        name = self._model.name
+        kept = f"; how it stood after epoch {number - 1} is kept in {self._checkpoint}" if self._saved else ""
+        return ModelError(
+            f"{name}: the loss became {error} in epoch {number}, at a learning rate of {self._settings.lr:g}{kept}",
+            remedy=f"lower the learning rate: train.lr, or models.{name}.train.lr where that is set; or set "
+            "train.clip_norm, e.g. to 1.0",
+        )
+
+    def _tell(self, epoch: Epoch) -> None:
+        self._progress.epoch(epoch, last=self._ended)
+        if self._on_epoch is not None:
+            self._on_epoch(epoch.number, epoch.metrics)
+
+    @property
+    def _saved(self) -> bool:
+        return self._checkpoint is not None and self._checkpoint.exists()
+
+    def _save(self) -> None:
+        if self._checkpoint is not None and self._group.first and not self._ended:
+            state = Checkpoint.of(self._identity, self._curve, self._best, self._model, self._stepper.optimizer)
+            state.save(self._checkpoint)
+
+    def _resume(self) -> None:
+        if self._checkpoint is None or not self._saved:
+            return
+        try:
+            found = Checkpoint.load(self._checkpoint, self._identity)
+        except ModelError as error:
+            self._warn(f"{error.message}. It is not used: the training begins anew")
+            return
+        found.restore(self._model, self._stepper.optimizer)
+        self._best = dict(found.best)
+        for epoch in found.curve:
+            self._curve.append(epoch)
+            self._tell(epoch)
 
 
-def _epoch(
-    model: Learner,
-    criterion: Criterion,
-    batches: TrainingBatches,
-    optimizer: Optimizer,
-    number: int,
-    settings: Train,
-    progress: TrainingProgress,
-) -> float:
-    """One pass over the training period. Returns the mean loss of its events."""
-    model.train()
-    total = 0.0
-    for batch in batches.epoch(number):
-        loss = criterion(model.predictions(batch))
-        value = loss.item()
-        if not math.isfinite(value):
-            raise ModelError(
-                f"{model.name}: the loss became {value} in epoch {number}, at a learning rate of {settings.lr:g}",
-                remedy=f"lower the learning rate: train.lr, or models.{model.name}.train.lr where that is set",
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += value * batch.events
-        progress.step(batch.events, value)
-    return total / batches.events
+def _identity(model: Learner, prepared: Prepared, settings: Train, group: Processes) -> dict[str, Any]:
+    """What a training is told apart by, under the names a person knows."""
+    data = hashlib.sha256()
+    for array in (prepared.items, prepared.weights, prepared.periods, prepared.starts):
+        data.update(array.tobytes())
+    own = {f"models.{model.name}.{key}": value for key, value in model.config.model_dump(mode="json").items()}
+    own.pop(f"models.{model.name}.train")
+    shared = {f"train.{key}": value for key, value in settings.model_dump(mode="json").items()}
+    rest = {"model": model.name, "data": data.hexdigest()[:16], "processes": group.world, "torch": torch.__version__}
+    return own | shared | rest
 
 
 def _settings(name: str, train: Train, config: LearnerConfig) -> Train:
@@ -163,22 +270,12 @@ def _settings(name: str, train: Train, config: LearnerConfig) -> Train:
     return validated(Train, train.model_dump() | own, where=f"models.{name}.train")
 
 
-def _optimizer(model: Learner, settings: Train) -> Optimizer:
-    if settings.optimizer == "sgd":
-        return SGD(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    kind = AdamW if settings.optimizer == "adamw" else Adam
-    # (.9, .98): what Transformers, SASRec among them, are trained with.
-    return kind(model.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
-
-
 @contextmanager
 def _out_of_memory_explained(name: str) -> Iterator[None]:
-    """Torch has an error of its own only for a GPU that is full; on a CPU it is any RuntimeError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not full:
+        if not out_of_memory(error):
             raise
         raise ModelError(
             f"{name}: out of memory",

@@ -1,0 +1,136 @@
+"""The state of a training after an epoch: what it takes to go on as if nothing had happened.
+
+One safetensors file, with everything that is no tensor as JSON in its header; no pickle. It says which training it
+is of, and is not taken for another one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
+from torch.optim import Optimizer
+
+from recloop.errors import ModelError
+from recloop.files import replacing
+from recloop.models.base import Learner
+from recloop.training.result import Epoch
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training as it was after an epoch."""
+
+    identity: Mapping[str, Any]
+    """Which training: its data, settings and machinery, by name"""
+    curve: tuple[Epoch, ...]
+    """The epochs so far"""
+    best: Mapping[str, Tensor]
+    """The weights of the best epoch"""
+    weights: Mapping[str, Tensor]
+    """Those of the last epoch"""
+    optimizer: Mapping[str, Tensor]
+    """What the optimiser remembers of each parameter, as `number.name`"""
+    generators: Mapping[str, Tensor]
+    """Where torch's random generators stand, by device"""
+
+    def save(self, path: Path) -> None:
+        """Write it; what was there is replaced when all of it is on the disk."""
+        parts = {"best": self.best, "weights": self.weights, "optimizer": self.optimizer, "generators": self.generators}
+        tensors = {
+            f"{part}.{name}": tensor.detach().cpu().contiguous()
+            for part, held in parts.items()
+            for name, tensor in held.items()
+        }
+        told = {
+            "format": FORMAT,
+            "identity": dict(self.identity),
+            "curve": [asdict(epoch) | {"valid": dict(epoch.valid)} for epoch in self.curve],
+        }
+        with replacing(path) as part:
+            part.write_bytes(serialize(tensors, {"recloop": json.dumps(told)}))
+
+    @classmethod
+    def load(cls, path: Path, identity: Mapping[str, Any]) -> Checkpoint:
+        """The checkpoint at `path`.
+
+        Args:
+            identity: of the training that is to go on from it.
+
+        Raises:
+            ModelError: it is damaged, or of another training; what differs is named.
+        """
+        remedy = f"remove {path} to begin anew"
+        try:
+            with safe_open(path, "pt") as file:
+                told = json.loads((file.metadata() or {}).get("recloop", "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – no mapping
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ModelError(f"the checkpoint {path} is damaged: {error}", remedy=remedy) from error
+        if told.get("format") != FORMAT:
+            raise ModelError(f"the checkpoint {path} is of format {told.get('format')!r}, not {FORMAT}", remedy=remedy)
+        different = [
+            f"{name} was {_short(told['identity'].get(name))} and is {_short(identity.get(name))}"
+            for name in sorted(told["identity"].keys() | identity.keys())
+            if told["identity"].get(name) != identity.get(name)
+        ]
+        if different:
+            raise ModelError(f"the checkpoint {path} is of another training: {'; '.join(different)}", remedy=remedy)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+
+        return cls(
+            identity=identity,
+            curve=tuple(Epoch(**epoch) for epoch in told["curve"]),
+            best=part("best."),
+            weights=part("weights."),
+            optimizer=part("optimizer."),
+            generators=part("generators."),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        identity: Mapping[str, Any],
+        curve: list[Epoch],
+        best: Mapping[str, Tensor],
+        model: Learner,
+        optimizer: Optimizer,
+    ) -> Checkpoint:
+        """Of a training that stands after an epoch."""
+        generators = {"cpu": torch.get_rng_state()}
+        if model.device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(model.device)
+        remembered = {
+            f"{number}.{name}": value
+            for number, state in optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        }
+        return cls(identity, tuple(curve), best, model.state_dict(), remembered, generators)
+
+    def restore(self, model: Learner, optimizer: Optimizer) -> None:
+        """Put the model, its optimiser and torch's random generators back to where they were."""
+        model.load_state_dict(dict(self.weights))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in self.optimizer.items():
+            number, _, name = key.partition(".")
+            state.setdefault(int(number), {})[name] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(self.generators["cpu"])
+        if model.device.type == "cuda":
+            torch.cuda.set_rng_state(self.generators["cuda"], model.device)
+
+
+def _short(value: Any) -> str:
+    return "not there" if value is None else str(value)

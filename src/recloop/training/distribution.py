@@ -1,0 +1,84 @@
+"""Training one model by several processes, started by `torchrun`.
+
+Every process makes the same batches and learns from its own share of each: every n-th sequence. The gradients are
+added up, so that a step is the one that a single process would have taken (but for the order of sums, and for what
+dropout draws). On CPUs they speak by gloo, on GPUs by NCCL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+
+from recloop.data.batches import Batch
+
+PATIENCE = timedelta(hours=2)
+"""One process may write a large checkpoint while the others wait."""
+
+
+def is_first() -> bool:
+    """Whether this process is the only one of its training, or the one that writes and reports."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of this training, and which of them this one is."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and reports."""
+        return self.rank == 0
+
+    def share(self, batch: Batch) -> Batch:
+        """This process's part of a batch; it may be empty."""
+        return batch if self.world == 1 else batch.rows(slice(self.rank, None, self.world))
+
+    def add_up(self, tensors: Iterable[Tensor]) -> None:
+        """Put the sum over all processes into each tensor, in one exchange."""
+        tensors = list(tensors)
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(summed.view_as(tensor))
+
+    def agree(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's tensors."""
+        if self.world > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
+    def gather(self, mine: Tensor) -> list[Tensor]:
+        """The tensors of all processes, which may differ in length along the first dimension, by rank."""
+        if self.world == 1:
+            return [mine]
+        found: list[Tensor | None] = [None] * self.world
+        distributed.all_gather_object(found, mine.cpu())
+        return [each for each in found if each is not None]
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Those that `torchrun` started, joined to a group; this one alone where it was not started by it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Processes()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(distributed.get_rank(), world)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,113 @@
+"""One step of learning: from a batch to changed weights, in as many pieces as memory asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from recloop.config import Train
+from recloop.data.batches import Batch
+from recloop.models.base import Learner
+from recloop.training.distribution import Processes
+from recloop.training.losses import Criterion
+from recloop.training.schedule import rate_factor
+
+Warn = Callable[[str], None]
+
+
+class NotFiniteError(Exception):
+    """The loss, or a gradient, is no number any more. Carries the loss."""
+
+
+class Stepper:
+    """Takes steps. Where a batch does not fit into memory it is learnt from in pieces, to the same effect."""
+
+    def __init__(
+        self, model: Learner, criterion: Criterion, settings: Train, processes: Processes, *, warn: Warn
+    ) -> None:
+        self.optimizer = _optimizer(model, settings)
+        self._model, self._criterion = model, criterion
+        self._settings, self._processes = settings, processes
+        self._warn = warn
+        self._pieces = 1
+        device = model.device
+        self._half = device.type == "cuda" and settings.precision != "fp32" and torch.cuda.is_bf16_supported()
+
+    def step(self, batch: Batch, progress: float) -> float:
+        """Learn from a batch. Returns the mean loss of its events, each counting by its weight.
+
+        Args:
+            batch: the whole of it; other processes are given the same.
+            progress: the share of the training that is done.
+
+        Raises:
+            NotFiniteError: the loss or the gradient is no number; the weights are as they were.
+            torch.OutOfMemoryError: not even a single sequence fits into memory.
+        """
+        factor = rate_factor(self._settings.schedule, self._settings.warmup, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._settings.lr * factor
+        loss = self._gradients(self._processes.share(batch), float(batch.weights.sum()))
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self._processes.add_up([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
+        value = loss.item()
+        if self._settings.clip_norm is not None:
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm)
+            value = value if bool(norm.isfinite()) else math.nan
+        if not math.isfinite(value):
+            raise NotFiniteError(value)
+        self.optimizer.step()
+        return value
+
+    def _gradients(self, batch: Batch, weight: float) -> torch.Tensor:
+        """Fill the gradients with those of this batch's part of the mean loss. Returns that part.
+
+        Args:
+            weight: of all events that the step learns from.
+        """
+        while True:
+            self.optimizer.zero_grad()
+            total = torch.zeros((), device=self._model.device)
+            try:
+                for piece in range(min(self._pieces, len(batch))):
+                    part = batch.rows(slice(piece, None, self._pieces)) if self._pieces > 1 else batch
+                    share = part.weights.sum() / max(weight, torch.finfo(torch.float32).tiny)
+                    loss = self._loss(part) * share
+                    loss.backward()
+                    total += loss.detach()
+                return total
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or self._pieces >= len(batch):
+                    raise
+            self.optimizer.zero_grad()  # outside of `except`: the error holds what the step had made
+            if self._model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._pieces *= 2
+            self._warn(
+                f"{self._model.name}: out of memory; each batch is learnt from in {self._pieces} pieces from here on, to "
+                "the same effect. A lower train.batch_tokens would be quicker"
+            )
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._half):
+            asked = self._model.predictions(batch)
+        return self._criterion(asked.as_float() if self._half else asked)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Torch has an error of its own only for a GPU that is full; on a CPU it is any RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _optimizer(model: Learner, settings: Train) -> Optimizer:
+    if settings.optimizer == "sgd":
+        return SGD(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    kind = AdamW if settings.optimizer == "adamw" else Adam
+    # (.9, .98): what Transformers, SASRec among them, are trained with. Fused: one pass over the weights, no copies.
+    return kind(model.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True)

@@ -1,0 +1,149 @@
+"""One step: in pieces where memory is short, clipped, at the rate of the schedule, and by several processes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recloop.config import Evaluate, Train
+from recloop.models.base import Learner, Predictions
+from recloop.models.sasrec import Sasrec
+from recloop.training import fit
+from recloop.training.distribution import Processes
+from recloop.training.losses import build_criterion
+from recloop.training.schedule import rate_factor
+from recloop.training.step import Stepper
+from tests.histories import prepared_of, walks
+from tests.zoo import batch_of, some_model
+
+BATCH = batch_of([1, 2, 3], [4], [5, 6, 7, 8, 9], [0, 1], weights=[1, 2, 0.5, 1, 1, 1, 3, 0, 1, 1, 1])
+
+
+def stepped(told: list[str] | None = None, **settings: Any) -> tuple[Learner, float]:
+    """A small SASRec after one step of plain gradient descent, and the loss."""
+    model = some_model("sasrec", max_history=8)
+    assert isinstance(model, Learner)
+    train = Train(**{"optimizer": "sgd", "lr": 0.1} | settings)
+    criterion = build_criterion(train.loss, model, torch.ones(12))
+    stepper = Stepper(model, criterion, train, Processes(), warn=(told if told is not None else []).append)
+    return model, stepper.step(BATCH, 0.5)
+
+
+def assert_close(one: Learner, other: Learner) -> None:
+    for name, tensor in one.state_dict().items():
+        assert torch.allclose(tensor, other.state_dict()[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_batch_that_does_not_fit_is_learnt_from_in_pieces_to_the_same_effect(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    whole, loss = stepped()
+    predicts, told = Sasrec.predictions, []
+
+    def predictions(self: Sasrec, batch: Any) -> Predictions:
+        if batch.events > 6:
+            raise error
+        return predicts(self, batch)
+
+    monkeypatch.setattr(Sasrec, "predictions", predictions)
+    pieces, same_loss = stepped(told)
+    assert same_loss == pytest.approx(loss, rel=1e-6)
+    assert_close(pieces, whole)
+    assert len(told) == 2  # two pieces, one of them too large: four
+    assert "sasrec: out of memory; each batch is learnt from in 4 pieces" in told[1]
+    assert "train.batch_tokens" in told[1]
+
+
+def test_where_not_even_one_sequence_fits_the_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def predictions(*_: object) -> Predictions:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Sasrec, "predictions", predictions)
+    with pytest.raises(torch.OutOfMemoryError):
+        stepped()
+
+
+def test_a_clipped_step_goes_the_same_way_but_no_farther() -> None:
+    start = some_model("sasrec", max_history=8)
+
+    def moved(model: Learner) -> torch.Tensor:
+        old = start.state_dict()
+        return torch.cat([(tensor - old[name]).flatten() for name, tensor in model.state_dict().items()])
+
+    plain, clipped = moved(stepped()[0]), moved(stepped(clip_norm=0.01)[0])
+    assert plain.norm() > 0.1 * 0.01
+    assert clipped.norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)
+    assert torch.cosine_similarity(plain, clipped, dim=0).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_the_rate_rises_then_falls_to_nothing() -> None:
+    def factors(schedule: Any) -> list[float]:
+        return [round(rate_factor(schedule, 0.2, progress), 3) for progress in (0, 0.1, 0.2, 0.6, 1)]
+
+    assert factors("constant") == [0, 0.5, 1, 1, 1]
+    assert factors("linear") == [0, 0.5, 1, 0.5, 0]
+    assert factors("cosine") == [0, 0.5, 1, 0.5, 0]
+    assert rate_factor("cosine", 0.0, 0.25) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    assert rate_factor("linear", 1.0, 0.5) == 0.5
+
+
+def test_the_rate_of_the_schedule_is_what_is_stepped_by() -> None:
+    half = stepped(lr=0.1, schedule="linear")[0]  # half of the training is done
+    assert_close(half, stepped(lr=0.05)[0])
+
+
+# Several processes.
+
+
+def learnt(out: Path, **changes: Any) -> None:
+    """What each of the processes does; the first one writes what came of it."""
+    from recloop.training import is_first
+
+    result = fit(
+        "sasrec",
+        prepared_of(walks(users=31, items=10, length=9), items=10),
+        Train(
+            **{"lr": 0.01, "epochs": 12, "patience": 12, "batch_tokens": 64, "max_history": 8, "threads": 1} | changes
+        ),
+        Evaluate(exclude_seen=False),
+        {"dim": 16, "dropout": 0.0},
+        progress=False,
+    )
+    if is_first():
+        result.model.save(out)
+        (out / "curve.json").write_text(json.dumps([[epoch.loss, epoch.ndcg_at_10] for epoch in result.curve]))
+
+
+def test_two_processes_give_the_quality_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "learn.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom tests.unit.test_step import learnt\n"
+        "learnt(Path(sys.argv[1]) / 'two')\n"
+    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--local-addr=127.0.0.1"]
+    subprocess.run(
+        [sys.executable, *torchrun, str(script), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=120,
+    )
+    learnt(tmp_path / "one")
+    one, two = (json.loads((tmp_path / name / "curve.json").read_text()) for name in ("one", "two"))
+    assert len(two) == len(one) == 12
+    # The same steps but for the order of sums, which later epochs make more of.
+    for (loss, ndcg), (other_loss, other_ndcg) in zip(one[:3], two[:3], strict=True):
+        assert other_loss == pytest.approx(loss, rel=1e-3)
+        assert other_ndcg == pytest.approx(ndcg, abs=0.02)
+    assert max(ndcg for _, ndcg in two) > 0.95
+    assert max(ndcg for _, ndcg in one) > 0.95
