@@ -16,6 +16,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "popularity": {},
     "mf": {"dim": 4},
     "sasrec": {"dim": 8, "blocks": 2, "heads": 2},
+    "bert4rec": {"dim": 8, "blocks": 2, "heads": 2},
+    "esasrec": {"dim": 8, "blocks": 2, "heads": 2},
+    "bsarec": {"dim": 8, "blocks": 2, "heads": 2},
+    "rnn": {"dim": 8},
+    "lstm": {"dim": 8, "layers": 2},
+    "gru4rec": {"dim": 8},
+    "caser": {"dim": 4, "window": 3, "horizontal": 2, "vertical": 1},
+    "mlp": {"hidden": [8, 6]},
+    "neumf": {"factors": 4, "hidden": [6, 3]},
 }
 """Every model of the catalogue, small."""
 

@@ -12,10 +12,10 @@ import torch
 from recloop.config import Evaluate, Train
 from recloop.data.prepared import Prepared
 from recloop.errors import ConfigError, ModelError
+from recloop.models.base import Learner
 from recloop.models.catalogue import CATALOGUE, build, load_model, model_config
 from recloop.models.mf import MatrixFactorisation
 from recloop.models.popularity import Popularity
-from recloop.models.sasrec import Sasrec
 from recloop.training import fit
 from tests.histories import prepared_of, walks
 from tests.zoo import batch_of, loss_of, ragged, some_model
@@ -51,11 +51,15 @@ def test_popularity_says_the_same_to_everybody() -> None:
 # What the ones that learn by gradients learn.
 
 
-def test_sasrec_learns_that_each_item_is_followed_by_the_next() -> None:
-    prepared = prepared_of(walks(users=60, items=12, length=10), items=12)
-    train = Train(lr=0.01, epochs=25, patience=25, batch_tokens=128, max_history=10)
-    model = fit("sasrec", prepared, train, Evaluate(exclude_seen=False), {"dim": 16}, progress=False).model
-    histories = [[(start + step) % 12 for step in range(3)] for start in range(12)]
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "esasrec", "bsarec"])
+def test_a_transformer_learns_that_each_item_is_followed_by_the_next(name: str) -> None:
+    # Of all lengths: BERT4Rec learns of a place in the sequence only from sequences that reach it.
+    all_lengths = [walk[: 4 + user // 12 % 9] for user, walk in enumerate(walks(users=120, items=12, length=12))]
+    prepared = prepared_of(all_lengths, items=12)
+    epochs = 60 if name == "bert4rec" else 25  # it learns only from what is hidden
+    train = Train(lr=0.01, epochs=epochs, patience=epochs, batch_tokens=128, max_history=12)
+    model = fit(name, prepared, train, Evaluate(exclude_seen=False), {"dim": 16}, progress=False).model
+    histories = [[(start + step) % 12 for step in range(5)] for start in range(12)]
     following = model.score(ragged(*histories)).argmax(1)
     assert following.tolist() == [(history[-1] + 1) % 12 for history in histories]
 
@@ -107,18 +111,31 @@ def test_sasrec_reads_the_order_of_a_history_and_mf_does_not() -> None:
     assert torch.allclose(mf.score(forwards), mf.score(backwards), atol=1e-5)
 
 
-def test_sasrec_does_not_see_what_it_is_to_predict() -> None:
-    """The loss of the first events is the same whatever follows them (positions count from the end: made alike)."""
-    model = some_model("sasrec")
-    with torch.no_grad():
-        model.state_dict()["positions.weight"].zero_()
-    assert isinstance(model, Sasrec)
+@pytest.mark.parametrize("name", ["sasrec", "esasrec", "bsarec"])
+def test_a_causal_transformer_does_not_see_what_it_is_to_predict(name: str) -> None:
+    """The loss of the first events is the same whatever follows them."""
+    model = some_model(name)
 
     def loss(history: list[int]) -> float:
         return loss_of(model, batch_of(history, weights=[1, 1, 1, 0, 0]))
 
     assert loss([1, 2, 3, 4, 5]) == pytest.approx(loss([1, 2, 3, 9, 0]), abs=1e-6)
     assert loss([1, 2, 3, 4, 5]) != pytest.approx(loss([1, 2, 7, 4, 5]), abs=1e-3)
+
+
+def test_bert4rec_is_not_shown_what_it_is_to_fill_in() -> None:
+    model = some_model("bert4rec")
+    assert isinstance(model, Learner)
+    batch = batch_of([1, 2, 3, 4, 5], [6], [7, 8])
+    shown: list[torch.Tensor] = []
+    model.hidden = lambda tokens: (shown.append(tokens.values), torch.zeros(len(tokens.values), 8))[1]  # type: ignore
+    for _ in range(50):
+        asked = model.predictions(batch)
+        hidden = shown[-1] == 12
+        assert asked.targets.equal(batch.histories.values[hidden])
+        assert shown[-1][~hidden].equal(batch.histories.values[~hidden])
+        assert hidden[5]  # a window's only event
+        assert bool(hidden[6:].any())
 
 
 @pytest.mark.parametrize("name", ["mf", "sasrec"])
@@ -253,8 +270,8 @@ def test_a_description_that_is_no_json_is_refused(saved: Path) -> None:
         ({"config": {"width": 3}}, r"does not describe a model: .*width: unknown key"),
         ({"catalogue_size": "many"}, r"does not describe a model"),
         ({"catalogue_size": 13}, r"items\.weight is \(13, 8\), not \(14, 8\)"),
-        ({"config": {"dim": 8, "blocks": 1, "heads": 2}}, r"blocks\.1\..* not part of the model"),
-        ({"config": {"dim": 8, "blocks": 3, "heads": 2}}, r"blocks\.2\..* is missing"),
+        ({"config": {"dim": 8, "blocks": 1, "heads": 2}}, r"layers\.2\..* not part of the model"),
+        ({"config": {"dim": 8, "blocks": 3, "heads": 2}}, r"layers\.4\..* is missing"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(saved: Path, change: dict[str, object], message: str) -> None:

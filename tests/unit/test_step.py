@@ -61,7 +61,7 @@ def test_a_batch_that_does_not_fit_is_learnt_from_in_pieces_to_the_same_effect(
     assert same_loss == pytest.approx(loss, rel=1e-6)
     assert_close(pieces, whole)
     assert len(told) == 2  # two pieces, one of them too large: four
-    assert "sasrec: out of memory; each batch is learnt from in 4 pieces" in told[1]
+    assert "sasrec: out of memory; from here on each batch is learnt from in 4 pieces, to the same effect" in told[1]
     assert "train.batch_tokens" in told[1]
 
 

@@ -68,6 +68,20 @@ class RaggedTensor:
         index = shift + torch.arange(total, device=self.values.device)
         return RaggedTensor(self.values[index], offsets), index
 
+    def started(self, token: int) -> RaggedTensor:
+        """The same sequences with `token` before each."""
+        return self._with(token, 1)
+
+    def ended(self, token: int) -> RaggedTensor:
+        """The same sequences with `token` after each."""
+        return self._with(token, 0)
+
+    def _with(self, token: int, shift: int) -> RaggedTensor:
+        places = torch.arange(len(self.values), device=self.values.device) + self.rows + shift
+        values = self.values.new_full((len(self.values) + len(self),), token)
+        values[places] = self.values
+        return RaggedTensor(values, self.offsets + torch.arange(len(self) + 1, device=self.offsets.device))
+
     def last(self, count: int) -> RaggedTensor:
         """At most the last `count` events of each sequence."""
         if self.longest <= count:

@@ -20,6 +20,15 @@ CATALOGUE = {
     "popularity": "recloop.models.popularity:Popularity",
     "mf": "recloop.models.mf:MatrixFactorisation",
     "sasrec": "recloop.models.sasrec:Sasrec",
+    "bert4rec": "recloop.models.bert4rec:Bert4Rec",
+    "esasrec": "recloop.models.esasrec:ESasrec",
+    "bsarec": "recloop.models.bsarec:Bsarec",
+    "rnn": "recloop.models.recurrent:Rnn",
+    "lstm": "recloop.models.recurrent:Lstm",
+    "gru4rec": "recloop.models.recurrent:Gru4Rec",
+    "caser": "recloop.models.caser:Caser",
+    "mlp": "recloop.models.mlp:Mlp",
+    "neumf": "recloop.models.neumf:Neumf",
 }
 """Name → class, imported when it is asked for."""
 

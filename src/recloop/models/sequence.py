@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from recloop.data.batches import Batch, RaggedTensor
@@ -37,7 +36,7 @@ class SequenceModel(Learner):
 
     def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
         """The newest token's vector. [batch, dim]; `users` do not matter here."""
-        tokens = started(histories.last(self.max_history), self.catalogue_size)
+        tokens = histories.last(self.max_history).started(self.catalogue_size)
         return self.hidden(tokens)[tokens.offsets[1:] - 1]
 
     def item_matrix(self) -> Tensor:
@@ -49,11 +48,3 @@ class SequenceModel(Learner):
         shifted = batch.shown.roll(1)
         shifted[targets.offsets[:-1]] = self.catalogue_size
         return Predictions(self.hidden(RaggedTensor(shifted, targets.offsets)), targets.values, batch.weights)
-
-
-def started(histories: RaggedTensor, start: int) -> RaggedTensor:
-    """The same sequences with the token `start` before each."""
-    offsets = histories.offsets + torch.arange(len(histories) + 1, device=histories.offsets.device)
-    values = histories.values.new_full((len(histories.values) + len(histories),), start)
-    values[torch.arange(len(histories.values), device=values.device) + histories.rows + 1] = histories.values
-    return RaggedTensor(values, offsets)

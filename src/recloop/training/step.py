@@ -90,8 +90,8 @@ class Stepper:
                 torch.cuda.empty_cache()
             self._pieces *= 2
             self._warn(
-                f"{self._model.name}: out of memory; each batch is learnt from in {self._pieces} pieces from here on, to "
-                "the same effect. A lower train.batch_tokens would be quicker"
+                f"{self._model.name}: out of memory; from here on each batch is learnt from in {self._pieces} pieces, "
+                "to the same effect. A lower train.batch_tokens would be quicker"
             )
 
     def _loss(self, batch: Batch) -> torch.Tensor:
