@@ -8,6 +8,7 @@ importing torch.
 from __future__ import annotations
 
 import difflib
+import json
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,7 +18,10 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    JsonValue,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -80,6 +84,38 @@ class Sequences(Section):
     """The file, below `folder`."""
 
 
+class Synthetic(Section):
+    """Purchases that are made up, by users with tastes: to try things out, and to see a model learn."""
+
+    kind: Literal["synthetic"]
+    folder: Path = Path("src/recloop/data/sources")
+    """It comes from nowhere, and does not change: what DVC watches is what makes it."""
+    users: Positive = 1000
+    items: Positive = 1000
+    events: Positive = 50_000
+    tastes: Positive = 10
+    """Users and items are to one taste each, in equal parts. With one there is only popularity to learn."""
+    skew: float = Field(default=1.0, ge=0, le=10)
+    """How much more popular some items of a taste are: the n-th in proportion to 1 / n^skew."""
+    seed: Seed = 42
+    until: Moment | None = None
+    """Take only events before this time (UTC); they are of the year 2024."""
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Synthetic:
+        if self.tastes > self.items:
+            raise ValueError(f"tastes must not exceed items: {self.tastes} tastes cannot share {self.items} items")
+        pairs = self.users * self.items
+        if pairs > 10**9:
+            raise ValueError(f"users × items must not exceed a thousand million (got {pairs:,})")
+        if self.events > pairs:
+            raise ValueError(
+                f"events must not exceed users × items, which is {pairs:,}: nobody buys anything twice "
+                f"(got {self.events:,})"
+            )
+        return self
+
+
 class TableFile(Section):
     """One of the user's own tables: a CSV or Parquet file, and which of its columns is which of ours."""
 
@@ -133,7 +169,7 @@ class Table(Section):
         return self
 
 
-Source = Annotated[MovieLens100K | Sequences | Table, Field(discriminator="kind")]
+Source = Annotated[MovieLens100K | Synthetic | Sequences | Table, Field(discriminator="kind")]
 
 
 class Gate(Section):
@@ -325,6 +361,56 @@ class Evaluate(Section):
         return self
 
 
+class Range(Section):
+    """Numbers to search: whole ones where both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """Whether a factor counts, not a difference: for learning rates and the like."""
+
+    @model_validator(mode="after")
+    def _goes_up(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError(f"goes from {self.low} to {self.high}; low is to be below high")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is to be above 0 where log is true (got {self.low})")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is searched in whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+def _each_once(values: tuple[JsonValue, ...]) -> tuple[JsonValue, ...]:
+    if len({json.dumps(value, sort_keys=True) for value in values}) < max(2, len(values)):
+        raise ValueError("name at least two values, each once")
+    return values
+
+
+Choice = Annotated[tuple[JsonValue, ...], AfterValidator(_each_once)]
+"""Values to choose among."""
+Dimension = Annotated[
+    Annotated[Choice, Tag("list")] | Annotated[Range, Tag("range")],
+    Discriminator(lambda given: "list" if isinstance(given, list | tuple) else "range"),
+]
+"""What is searched of one setting."""
+
+
+class Tune(Section):
+    """The search for better settings of a model (`recloop tune`)."""
+
+    trials: Positive = 30
+    """Trainings of a study in all, the pruned ones included."""
+    startup_trials: Positive = 8
+    """So many are drawn at random, and none is pruned before so many were trained to their end."""
+    min_epochs: Positive = 3
+    """No training is pruned before it has had so many epochs."""
+    models: dict[str, dict[str, Dimension]] = {}
+    """Model → path inside its section under `models` → what is searched: a list to choose from, or a range."""
+
+
 class Promotion(Section):
     """When a challenger becomes champion: a paired bootstrap on the same users, and guardrails."""
 
@@ -443,6 +529,7 @@ class Params(Section):
     """The models that are trained and compete: names from the catalogue, each with a section in `models`."""
     train: Train = Train()
     models: dict[str, dict[str, Any]]
+    tune: Tune = Tune()
     evaluate: Evaluate = Evaluate()
     promotion: Promotion = Promotion()
     serving: Serving = Serving()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recloop.errors import StageError
-from recloop.evaluation.bootstrap import Interval, interval, paired
+from recloop.evaluation.bootstrap import Interval, interval, intervals, paired
 
 
 def test_an_interval_around_values_that_are_all_alike_is_a_point() -> None:
@@ -31,7 +31,26 @@ def test_the_interval_does_not_depend_on_how_many_are_drawn_at_once(monkeypatch:
     values = np.random.default_rng(0).random(30)
     at_once = interval(values, samples=100, confidence=0.9, seed=7)
     monkeypatch.setattr("recloop.evaluation.bootstrap.DRAWS", 100)
-    assert interval(values, samples=100, confidence=0.9, seed=7) == at_once
+    in_pieces = interval(values, samples=100, confidence=0.9, seed=7)
+    # Sums of other blocks may differ in their last bit.
+    assert (in_pieces.low, in_pieces.high) == pytest.approx((at_once.low, at_once.high), rel=1e-14)
+
+
+def test_metrics_of_the_same_users_have_the_intervals_they_would_have_alone() -> None:
+    values = dict(zip("abc", np.random.default_rng(0).random((3, 50)), strict=True))
+    together = intervals(values, samples=200, confidence=0.95, seed=7)
+    for name, each in values.items():
+        alone = interval(each, samples=200, confidence=0.95, seed=7)
+        assert (together[name].low, together[name].high) == pytest.approx((alone.low, alone.high), rel=1e-14)
+        assert together[name].mean == each.mean()
+
+
+def test_an_interval_is_made_of_means_of_users_drawn_again() -> None:
+    values = np.random.default_rng(0).random(20)
+    draws = np.random.default_rng(7).integers(20, size=(100, 20))
+    low, high = np.quantile([values[drawn].mean() for drawn in draws], [0.05, 0.95])
+    found = interval(values, samples=100, confidence=0.9, seed=7)
+    assert (found.low, found.high) == pytest.approx((low, high))
 
 
 def test_more_confidence_makes_it_wider() -> None:

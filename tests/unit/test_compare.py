@@ -52,10 +52,21 @@ def test_it_is_written_for_programs_and_for_a_plot(tmp_path: Path) -> None:
     assert facts["models"]["a"]["valid_ndcg_at_10"] == 0.1
     assert facts["models"]["b"]["ndcg_at_10"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
     assert facts["models"]["a"]["difference_to_best"]["low"] < 0 < facts["models"]["a"]["difference_to_best"]["high"]
+    assert facts["models"]["a"]["p_value"] == 1  # one loses half, one gains half
     with (tmp_path / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["model"] for row in rows] == ["b", "a"]
     assert rows[0] == {"model": "b", "ndcg_at_10": "0.5", "low": "0.5", "high": "0.5", "recall_at_10": "0.5"}
+
+
+def test_p_values_are_corrected_for_how_many_are_compared_with_the_best(tmp_path: Path) -> None:
+    judged(tmp_path, "best", valid=0.3, test=[0.9] * 4)
+    judged(tmp_path, "same", valid=0.2, test=[0.9] * 4)
+    judged(tmp_path, "worse", valid=0.1, test=[0.5] * 4)
+    best, same, worse = compare(tmp_path, ["best", "same", "worse"], SETTINGS).contenders
+    assert (best.p_value, best.p_value_holm) == (same.p_value, same.p_value_holm) == (1, 1)
+    assert worse.p_value == pytest.approx(2 / 16, abs=0.05)
+    assert worse.p_value_holm == 2 * worse.p_value
 
 
 def test_of_equals_the_first_of_the_zoo_is_chosen_and_it_says_so(tmp_path: Path) -> None:
@@ -84,7 +95,8 @@ def test_it_reads_as_a_table(tmp_path: Path) -> None:
     header, first, second, reason = str(compare(tmp_path, ["popularity", "mf"], SETTINGS)).splitlines()
     assert header.startswith("model ")
     assert first.split() == ["mf", "0.2000", *["0.5000", "[0.5000,", "0.5000]"] * 2, "chosen"]
-    assert second.endswith("-0.2500 [-0.2500, -0.2500]")
+    # Four users who all lose: of the 16 ways to draw their signs 2 are as extreme, which is 0.125, as far as drawn.
+    assert second.endswith("-0.2500 [-0.2500, -0.2500], p 0.1393")
     assert reason.startswith("mf has the highest")
 
 

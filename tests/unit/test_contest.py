@@ -56,7 +56,7 @@ def test_an_older_champion_is_asked_in_its_own_codes(project: Project, tmp_path:
         histories={"stranger": ["z"], "u01": ["a"]},
     )
 
-    answered = answers(Package.load(tmp_path / "old"), Prepared.load(project.prepared), exclude_seen=True)
+    answered = answers(Package.load(tmp_path / "old"), Prepared.load(project.prepared), Evaluate(exclude_seen=True))
 
     assert answered.ndcg.tolist() == [1.0] * 40  # d comes first
     assert answered.unknown_targets == 0
@@ -67,7 +67,7 @@ def test_a_target_that_the_champion_does_not_know_is_a_miss(project: Project, tm
     # Fewer than ten items: even the last place would be among the ten.
     write_package(tmp_path / "old", counts={"a": 1.0, "b": 2.0, "z": 3.0}, histories={"ann": ["a"]})
 
-    answered = answers(Package.load(tmp_path / "old"), Prepared.load(project.prepared), exclude_seen=False)
+    answered = answers(Package.load(tmp_path / "old"), Prepared.load(project.prepared), Evaluate(exclude_seen=False))
 
     assert answered.ndcg.tolist() == [0.0] * 40
     assert answered.unknown_targets == 40
@@ -81,7 +81,7 @@ def test_only_the_last_known_items_of_a_history_are_shown_but_all_are_left_out(
     told = (tmp_path / "old" / "package.json").read_text()
     (tmp_path / "old" / "package.json").write_text(told.replace('"max_history": 10', '"max_history": 1'))
 
-    answered = answers(Package.load(tmp_path / "old"), Prepared.load(project.prepared), exclude_seen=True)
+    answered = answers(Package.load(tmp_path / "old"), Prepared.load(project.prepared), Evaluate(exclude_seen=True))
 
     assert answered.ndcg.tolist() == [1.0] * 40
 

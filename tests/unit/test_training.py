@@ -100,17 +100,15 @@ def scripted(monkeypatch: pytest.MonkeyPatch, qualities: list[float]) -> list[Te
     """Validation finds these NDCG@10 one after another. Returns the item matrices it was shown, in order."""
     shown: list[Tensor] = []
 
-    class Judged:
-        def __init__(self, quality: float) -> None:
-            self.means = {"ndcg_at_10": quality, "recall_at_10": quality}
-
     class Script:
-        def __init__(self, *_: object) -> None:
+        user_count = 1
+
+        def __init__(self, *_: object, **__: object) -> None:
             pass
 
-        def of(self, model: Sasrec) -> Judged:
+        def sums(self, model: Sasrec) -> dict[str, float]:
             shown.append(model.item_matrix().detach().clone())
-            return Judged(qualities[len(shown) - 1])
+            return {"ndcg_at_10": qualities[len(shown) - 1], "recall_at_10": qualities[len(shown) - 1]}
 
     monkeypatch.setattr("recloop.training.loop.Examination", Script)
     return shown

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from recloop.config import Evaluate
 from recloop.errors import StageError
 from recloop.evaluation.bootstrap import Interval, paired
+from recloop.evaluation.significance import holm, sign_flip
 from recloop.files import read_json, replacing, write_json
 
 
@@ -34,6 +35,10 @@ class Contender:
     """Of the test period"""
     difference_to_best: Interval
     """In test NDCG@10, on the same users: this model minus the chosen one"""
+    p_value: float
+    """Of that difference, two-sided, by itself; 1 for the chosen one"""
+    p_value_holm: float
+    """The same, corrected for how many models are compared with the chosen one"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Comparison:
                 "ndcg_at_10": each.ndcg_at_10.to_json(),
                 "recall_at_10": each.recall_at_10.to_json(),
                 "difference_to_best": each.difference_to_best.to_json(),
+                "p_value": each.p_value,
+                "p_value_holm": each.p_value_holm,
             }
             for each in self.contenders
         }
@@ -98,7 +105,7 @@ class Comparison:
         width = max(len("model"), *(len(each.name) for each in self.contenders))
         lines = [f"{'model':<{width}}  valid NDCG@10  test NDCG@10             test Recall@10           vs the best"]
         for each in self.contenders:
-            gap = "chosen" if each is self.best else str(each.difference_to_best)
+            gap = "chosen" if each is self.best else f"{each.difference_to_best}, p {each.p_value_holm:.4f}"
             lines.append(
                 f"{each.name:<{width}}  {each.valid_ndcg_at_10:<13.4f}  {each.ndcg_at_10!s:<23}  "
                 f"{each.recall_at_10!s:<23}  {gap}"
@@ -120,30 +127,36 @@ def compare(reports: Path, zoo: Sequence[str], evaluate: Evaluate) -> Comparison
     order = sorted(zoo, key=lambda name: -valid[name])
     users = {name: _per_user(reports, name) for name in zoo}
     best_ids, best_values = users[order[0]]
-    contenders = []
     for name in order:
-        ids, values = users[name]
-        if ids != best_ids:
+        if users[name][0] != best_ids:
             raise StageError(
                 f"{name} and {order[0]} were judged on different users",
                 remedy=f"`dvc repro evaluate@{name} evaluate@{order[0]}` judges both on the same data",
             )
+    tests = [
+        sign_flip(users[name][1] - best_values, samples=evaluate.bootstrap, seed=evaluate.seed) for name in order[1:]
+    ]
+    p_values = zip(order, [1.0, *tests], [1.0, *holm(tests)], strict=True)
+    contenders = []
+    for name, p_value, p_value_holm in p_values:
+        path = reports / "evaluation" / f"{name}.json"
+        report = read_json(path, remedy=_evaluates(name))
         difference = paired(
-            values,
+            users[name][1],
             best_values,
             samples=evaluate.bootstrap,
             confidence=evaluate.confidence,
             seed=evaluate.seed,
         )
-        path = reports / "evaluation" / f"{name}.json"
-        report = read_json(path, remedy=_evaluates(name))
         contenders.append(
             Contender(
-                name,
-                valid[name],
-                _interval(report, "ndcg_at_10", path, name),
-                _interval(report, "recall_at_10", path, name),
-                difference,
+                name=name,
+                valid_ndcg_at_10=valid[name],
+                ndcg_at_10=_interval(report, "ndcg_at_10", path, name),
+                recall_at_10=_interval(report, "recall_at_10", path, name),
+                difference_to_best=difference,
+                p_value=p_value,
+                p_value_holm=p_value_holm,
             )
         )
     comparison = Comparison(tuple(contenders))

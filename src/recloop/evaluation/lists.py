@@ -35,7 +35,7 @@ def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, scores.shape[1])
     best, codes = scores.topk(k)
     # topk takes any of the items that tie for the last place. Where there are more of them than places, sort the row.
-    crowded = (scores >= best[:, -1:]).sum(1) > k
+    crowded = torch.ge(scores, best[:, -1:], out=_marks(scores)).sum(1) > k
     # Of the items found, the lower code first; then by score, a tie keeping that order.
     codes, by_code = codes.sort(1)
     best, by_score = best.gather(1, by_code).sort(dim=1, descending=True, stable=True)
@@ -58,6 +58,17 @@ def rank_of(scores: Tensor, targets: Tensor) -> Tensor:
     """
     target = targets[:, None]
     own = scores.gather(1, target)
-    lower = torch.arange(scores.shape[1], device=scores.device) < target
-    ahead = ((scores > own) | ((scores == own) & lower)).sum(1)
-    return torch.where(own[:, 0] == -torch.inf, OUT_OF_REACH, ahead + 1)
+    marks = _marks(scores)
+    ahead = torch.gt(scores, own, out=marks).sum(1)
+    ties = torch.eq(scores, own, out=marks)
+    tied = (ties.sum(1) > 1).nonzero()[:, 0]
+    if len(tied):
+        lower = torch.arange(scores.shape[1], device=scores.device) < target[tied]
+        ahead[tied] += (ties[tied] * lower).sum(1)
+    return torch.where(own[:, 0] == -torch.inf, OUT_OF_REACH, ahead.long() + 1)
+
+
+def _marks(scores: Tensor) -> Tensor:
+    """Room for a comparison of `scores`, as ones and zeros. Torch adds up floats several times as fast as booleans, and
+    just as exactly, up to 2^24."""
+    return torch.empty_like(scores, dtype=torch.float32)

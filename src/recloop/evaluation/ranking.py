@@ -1,11 +1,11 @@
 """Where a model ranks what came next, over the whole catalogue, a block of users at a time.
 
-Memory is that of one block of scores, whatever the number of users.
+Memory is that of one block of scores and of the lists, whatever users × items are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,17 @@ from recloop.data.prepared import Ragged
 from recloop.errors import ModelError
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
+    from recloop.data.batches import RaggedTensor
     from recloop.models.base import Recommender
 
-SCORES = 1 << 22
-"""Scores held at once: 16 MiB of them."""
+SCORES = 1 << 20
+"""Scores held at once: 4 MiB of them, so that they stay in a processor's cache."""
+SCORES_ON_GPU = 1 << 26
+"""The same on a GPU, which has to be kept busy: 256 MiB."""
+ROWS = 32
+"""Cases at once where that is more: with fewer, reading the catalogue costs more than multiplying."""
 PLACES = 1 << 16
 """Events, padding counted, that a model looks at at once."""
 
@@ -30,7 +35,7 @@ class Ranking:
     """What a model answered to each case."""
 
     ranks: np.ndarray
-    """int64 [cases]: the target's place, 1 being the best; `lists.OUT_OF_REACH` where it could not be recommended"""
+    """int64 [targets]: a target's place, 1 being the best; `lists.OUT_OF_REACH` where it could not be recommended"""
     lists: np.ndarray
     """int64 [cases, k]: the best items, best first; -1 where a list is shorter"""
 
@@ -40,12 +45,12 @@ def rank(
     histories: Ragged,
     users: np.ndarray | None,
     *,
-    targets: np.ndarray,
+    targets: np.ndarray | Ragged,
     k: int,
     exclude_seen: bool,
     seen: Ragged | None = None,
 ) -> Ranking:
-    """Rank each case's target among all items.
+    """Rank each case's targets among all items.
 
     Ties in score go to the lower item code, so that a model that tells nothing apart gains nothing by it. With
     `exclude_seen`, items the user has seen cannot be recommended; a target among them is a miss.
@@ -54,8 +59,8 @@ def rank(
         model: ready to score, on any device.
         histories: what the model is shown.
         users: int32 [cases] user codes; None where they are not known.
-        targets: int32 [cases] item codes.
-        k: length of the lists.
+        targets: item codes: int32 [cases], or at least one a case.
+        k: length of the lists; 0 for none, which is quicker.
         exclude_seen: whether items that were seen are left out.
         seen: what was seen, where that is more than the model is shown.
 
@@ -65,30 +70,60 @@ def rank(
     import torch
 
     from recloop.data.batches import RaggedTensor
-    from recloop.evaluation.lists import exclude, rank_of, top
+    from recloop.evaluation.lists import exclude, top
 
     seen = histories if seen is None else seen
-    ranks = np.empty(len(targets), np.int64)
-    lists = np.empty((len(targets), min(k, model.catalogue_size)), np.int64)
+    targets = targets if isinstance(targets, Ragged) else Ragged(targets, np.arange(len(targets) + 1))
+    places = Ragged(np.arange(len(targets.values)), targets.offsets)
+    ranks = np.empty(len(targets.values), np.int64)
+    lists = np.empty((len(histories), min(k, model.catalogue_size)), np.int64)
     lengths = np.diff(histories.offsets)
     order = np.argsort(lengths, kind="stable")
     model.eval()
     with torch.inference_mode():
-        for block in _blocks(order, lengths, model.catalogue_size):
-            codes = None if users is None else _tensor(users[block]).to(model.device)
-            scores = model.score(RaggedTensor.of(_rows(histories, block), model.device), codes)
-            if not bool(scores.isfinite().all()):
+        score = _scorer(model)
+        limit = SCORES if model.device.type == "cpu" else SCORES_ON_GPU
+        most = max(ROWS, limit // model.catalogue_size)
+        for block in _blocks(order, lengths, most):
+            codes = None if users is None else torch.from_numpy(users[block].astype(np.int64)).to(model.device)
+            scores = score(RaggedTensor.of(_rows(histories, block), model.device), codes)
+            # One number that is not finite makes the sum not finite; so may finite ones, if they are huge.
+            if not bool(scores.sum().isfinite()) and not bool(scores.isfinite().all()):
                 raise ModelError(f"{model.name} gives scores that are not finite", remedy="train it again")
             if exclude_seen:
                 exclude(scores, RaggedTensor.of(_rows(seen, block), model.device))
-            ranks[block] = rank_of(scores, _tensor(targets[block]).to(model.device)).cpu().numpy()
-            lists[block] = top(scores, k)[0].cpu().numpy()
+            asked = RaggedTensor.of(_rows(targets, block), model.device)
+            ranks[_rows(places, block).values] = _ranks(scores, asked).cpu().numpy()
+            if k:
+                lists[block] = top(scores, k)[0].cpu().numpy()
     return Ranking(ranks, lists)
 
 
-def _blocks(order: np.ndarray, lengths: np.ndarray, catalogue_size: int) -> Iterator[np.ndarray]:
-    """Cases of like length together, as many as the limits allow; at least one."""
-    most = max(1, SCORES // catalogue_size)
+def _scorer(model: Recommender) -> Callable[[RaggedTensor, Tensor | None], Tensor]:
+    """`model.score`, with the items' vectors made only once."""
+    from recloop.models.base import DualEncoder
+
+    if not isinstance(model, DualEncoder):
+        return model.score
+    items = model.item_matrix()
+    return lambda histories, users: model.match(model.encode(histories, users), items)
+
+
+def _ranks(scores: Tensor, targets: RaggedTensor) -> Tensor:
+    """int64 [targets]. Rows of `scores` are copied only where they have more than one target, few at a time."""
+    import torch
+
+    from recloop.evaluation.lists import rank_of
+
+    count = len(scores)
+    if len(targets.values) == count:
+        return rank_of(scores, targets.values)
+    few = [slice(start, start + count) for start in range(0, len(targets.values), count)]
+    return torch.cat([rank_of(scores[targets.rows[part]], targets.values[part]) for part in few])
+
+
+def _blocks(order: np.ndarray, lengths: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Cases of like length together, `most` at once, or fewer where they are long; at least one."""
     start = 0
     while start < len(order):
         end = start + 1
@@ -100,9 +135,3 @@ def _blocks(order: np.ndarray, lengths: np.ndarray, catalogue_size: int) -> Iter
 
 def _rows(sequences: Ragged, rows: np.ndarray) -> Ragged:
     return Ragged.slices(sequences.values, sequences.offsets[rows], sequences.offsets[rows + 1])
-
-
-def _tensor(codes: np.ndarray) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(codes.astype(np.int64))

@@ -18,6 +18,7 @@ from recloop.config import Evaluate, Promotion
 from recloop.data.prepared import Prepared, Ragged
 from recloop.evaluation.bootstrap import Interval, paired
 from recloop.evaluation.metrics import case_metrics, user_means
+from recloop.evaluation.questions import Questions
 from recloop.evaluation.ranking import rank
 from recloop.registry.package import Package
 
@@ -103,14 +104,13 @@ def compete(
         champion: of any age.
         prepared: the data whose test period decides.
         rules: confidence of the interval.
-        evaluate: whether items that were seen are recommended again, and how the bootstrap draws.
+        evaluate: what is asked, and how the bootstrap draws.
         latency_ms: of the challenger.
 
     Raises:
         ModelError: a model cannot be loaded or gives no numbers.
     """
-    new = answers(challenger, prepared, exclude_seen=evaluate.exclude_seen)
-    old = answers(champion, prepared, exclude_seen=evaluate.exclude_seen)
+    new, old = (answers(package, prepared, evaluate) for package in (challenger, champion))
     return Contest(
         users=len(new.ndcg),
         cases=len(prepared.cases["test"]),
@@ -124,7 +124,7 @@ def compete(
     )
 
 
-def answers(package: Package, prepared: Prepared, *, exclude_seen: bool) -> Answers:
+def answers(package: Package, prepared: Prepared, evaluate: Evaluate) -> Answers:
     """Put the test cases of `prepared` to the model of `package`, in the package's own item and user
     codes."""
     from recloop.models.catalogue import load_model
@@ -132,28 +132,29 @@ def answers(package: Package, prepared: Prepared, *, exclude_seen: bool) -> Answ
     parcel = package.parcel
     item_of = _mapping(prepared.item_ids, parcel.item_ids)
     user_of = _mapping(prepared.user_ids, parcel.user_ids)
-    cases = prepared.cases["test"]
-    seen = _known(prepared.case_histories("test"), item_of)
+    asked = Questions.of(prepared, "test", evaluate.targets, parcel.info.max_history)
+    seen = _known(asked.seen, item_of)
     shown = Ragged.slices(
         seen.values,
         np.maximum(seen.offsets[:-1], seen.offsets[1:] - parcel.info.max_history),
         seen.offsets[1:],
     )
-    targets = item_of[prepared.targets("test")]
+    targets = item_of[asked.targets.values]
     unknown = targets < 0
     ranking = rank(
         load_model(package.folder),
         shown,
-        user_of[cases.users],
-        targets=np.where(unknown, 0, targets).astype(np.int32),
+        user_of[asked.users],
+        targets=Ragged(np.where(unknown, 0, targets).astype(np.int32), asked.targets.offsets),
         k=K,
-        exclude_seen=exclude_seen,
+        exclude_seen=evaluate.exclude_seen,
         seen=seen,
     )
     ranks = np.where(unknown, max(len(parcel.item_ids), K) + 1, ranking.ranks)
+    metrics = case_metrics(ranks, (K,), asked.targets.offsets)
     lists = np.unique(ranking.lists)
     return Answers(
-        ndcg=user_means(case_metrics(ranks, (K,))[f"ndcg_at_{K}"], cases.users),
+        ndcg=user_means(metrics[f"ndcg_at_{K}"], asked.users),
         items_shown=int((lists >= 0).sum()),
         unknown_targets=int(unknown.sum()),
     )

@@ -11,6 +11,7 @@ from recloop.data.prepared import Prepared
 from recloop.errors import ConfigError
 from recloop.evaluation import Evaluation
 from recloop.evaluation import evaluate as judge
+from recloop.evaluation.segments import user_groups
 from recloop.project import Project
 from recloop.registry.journal import Journal, attempt
 from recloop.registry.runs import ensure_run, log_evaluation, run_of
@@ -59,7 +60,9 @@ def evaluate(project: Project, model: str) -> Evaluation:
     params = project.params
     trained = load_model(project.model(model))
     prepared = Prepared.load(project.prepared)
-    evaluation = judge(trained, prepared, "test", params.evaluate, params.train.max_history)
+    column = params.evaluate.group_by
+    groups = None if column is None else user_groups(project.prepared, column)
+    evaluation = judge(trained, prepared, "test", params.evaluate, params.train.max_history, groups=groups)
     evaluation.save(project.reports, model, valid=project.reports / "training" / f"{model}.json")
 
     def log() -> None:

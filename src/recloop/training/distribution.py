@@ -33,6 +33,8 @@ class Processes:
 
     rank: int = 0
     world: int = 1
+    device: str = "cpu"
+    """Where tensors are exchanged"""
 
     @property
     def first(self) -> bool:
@@ -59,14 +61,6 @@ class Processes:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
-    def gather(self, mine: Tensor) -> list[Tensor]:
-        """The tensors of all processes, which may differ in length along the first dimension, by rank."""
-        if self.world == 1:
-            return [mine]
-        found: list[Tensor | None] = [None] * self.world
-        distributed.all_gather_object(found, mine.cpu())
-        return [each for each in found if each is not None]
-
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
@@ -79,6 +73,6 @@ def processes(device: torch.device) -> Iterator[Processes]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Processes(distributed.get_rank(), world)
+        yield Processes(distributed.get_rank(), world, device.type)
     finally:
         distributed.destroy_process_group()

@@ -20,7 +20,7 @@ from recloop.data.batches import TrainingBatches
 from recloop.data.prepared import Prepared
 from recloop.errors import ModelError, StageError
 from recloop.evaluation import Examination
-from recloop.models.base import ClosedForm, Learner, LearnerConfig
+from recloop.models.base import ClosedForm, Learner, LearnerConfig, Recommender
 from recloop.models.catalogue import build
 from recloop.training.checkpoint import Checkpoint
 from recloop.training.determinism import choose_device, deterministic
@@ -83,7 +83,7 @@ def fit(
         _out_of_memory_explained(name),
         processes(device) as group,
     ):
-        examination = Examination(prepared, "valid", evaluate, train.max_history)
+        examination = Examination(prepared, "valid", evaluate, train.max_history, share=(group.rank, group.world))
         model = build(
             name,
             model_params,
@@ -92,7 +92,7 @@ def fit(
             max_history=train.max_history,
         ).to(device)
         if isinstance(model, ClosedForm):
-            return _compute(model, prepared, examination, on_epoch)
+            return _compute(model, prepared, examination, group, on_epoch)
         assert isinstance(model, Learner)  # noqa: S101 – the two ways there are
         group.agree(model.state_dict().values())
         if group.rank:
@@ -111,15 +111,26 @@ def fit(
         return training.run()
 
 
-def _compute(model: ClosedForm, prepared: Prepared, examination: Examination, on_epoch: OnEpoch | None) -> FitResult:
+def _compute(
+    model: ClosedForm, prepared: Prepared, examination: Examination, group: Processes, on_epoch: OnEpoch | None
+) -> FitResult:
     started = time.perf_counter()
     model.fit(prepared)
     seconds = time.perf_counter() - started
     events = int(prepared.train_counts.sum())
-    only = Epoch(0, None, examination.of(model).means, seconds, events)
-    if on_epoch is not None:
+    only = Epoch(0, None, _judged(model, examination, group), seconds, events)
+    if on_epoch is not None and group.first:
         on_epoch(only.number, only.metrics)
     return FitResult(model.cpu(), only, (only,), 0.0, model.device.type)
+
+
+def _judged(model: Recommender, examination: Examination, group: Processes) -> dict[str, float]:
+    """How the model does on the validation period, each process asking its share of the users."""
+    sums = examination.sums(model) | {"users": float(examination.user_count)}
+    whole = torch.tensor(list(sums.values()), dtype=torch.float64, device=group.device)
+    group.add_up([whole])
+    *totals, users = whole.tolist()
+    return {name: total / users for name, total in zip(sums, totals, strict=False)}
 
 
 class Training:
@@ -193,7 +204,7 @@ class Training:
         started = time.perf_counter()
         loss = self._learn(number)
         seconds = time.perf_counter() - started
-        epoch = Epoch(number, loss, self._examination.of(self._model).means, seconds, self._batches.events)
+        epoch = Epoch(number, loss, _judged(self._model, self._examination, self._group), seconds, self._batches.events)
         self._curve.append(epoch)
         if self._best_epoch is epoch:
             self._best = {key: tensor.detach().clone() for key, tensor in self._model.state_dict().items()}
