@@ -35,8 +35,13 @@ def write_package(
     titles = [f"Item {item}" for item in items]
     pq.write_table(pa.table({"item_id": items, "title": titles}), folder / "items.parquet")
     codes = [[items.index(item) for item in history] for history in histories.values()]
+    times = [[1_700_000_000_000_000 + place for place in range(len(history))] for history in codes]
     users = pa.table(
-        {"user_id": pa.array(list(histories), pa.string()), "items": pa.array(codes, pa.list_(pa.int32()))}
+        {
+            "user_id": pa.array(list(histories), pa.string()),
+            "items": pa.array(codes, pa.list_(pa.int32())),
+            "times": pa.array(times, pa.list_(pa.int64())),
+        }
     )
     pq.write_table(users, folder / "histories.parquet")
     write_json(

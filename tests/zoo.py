@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "bert4rec": {"dim": 8, "blocks": 2, "heads": 2},
     "esasrec": {"dim": 8, "blocks": 2, "heads": 2},
     "bsarec": {"dim": 8, "blocks": 2, "heads": 2},
+    "hstu": {"dim": 8, "blocks": 2, "heads": 2},
     "rnn": {"dim": 8},
     "lstm": {"dim": 8, "layers": 2},
     "gru4rec": {"dim": 8},

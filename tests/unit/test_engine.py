@@ -118,8 +118,8 @@ def test_a_sequence_model_answers_as_it_scores(tmp_path: Path) -> None:
 
 
 def test_a_history_of_the_package_is_told_in_order(engine: Engine) -> None:
-    assert engine.history("bob") == ["b", "c"]
-    assert engine.history("nobody") == []
+    assert engine.history("bob") == (["b", "c"], [1_700_000_000_000_000, 1_700_000_000_000_001])
+    assert engine.history("nobody") == ([], [])
 
 
 def test_what_was_seen_longer_ago_than_the_model_reads_is_left_out_too(tmp_path: Path) -> None:
@@ -162,8 +162,15 @@ def fewer_users(folder: Path) -> None:
 
 
 def foreign_items(folder: Path) -> None:
-    lists = pa.array([[0], [7]], pa.list_(pa.int32()))
-    pq.write_table(pa.table({"user_id": ["ann", "bob"], "items": lists}), folder / "histories.parquet")
+    table = pq.read_table(folder / "histories.parquet").slice(0, 1)
+    lists = pa.array([[7]], pa.list_(pa.int32()))
+    pq.write_table(table.set_column(1, "items", lists), folder / "histories.parquet")
+
+
+def other_times(folder: Path) -> None:
+    table = pq.read_table(folder / "histories.parquet")
+    lists = pa.array([[1], [1]], pa.list_(pa.int64()))
+    pq.write_table(table.set_column(2, "times", lists), folder / "histories.parquet")
 
 
 DAMAGE = {
@@ -179,6 +186,7 @@ DAMAGE = {
     "weights that are not numbers": (weights_that_are_not_numbers, "scores are not numbers"),
     "no model.json": (lambda f: (f / "model.json").unlink(), "model.json is missing"),
     "items cut short": (lambda f: cut_in_half(f / "items.parquet"), "items.parquet is damaged"),
+    "other times": (other_times, "histories.parquet has other times than items"),
     "no histories": (lambda f: (f / "histories.parquet").unlink(), "histories.parquet is missing"),
     "items without ids": (
         lambda f: pq.write_table(pa.table({"title": ["A"] * 5}), f / "items.parquet"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from recloop.config import Evaluate, Train
+from recloop.data.batches import RaggedTensor
 from recloop.data.prepared import Prepared
 from recloop.errors import ConfigError, ModelError
 from recloop.models.base import Learner
@@ -17,7 +19,7 @@ from recloop.models.catalogue import CATALOGUE, build, load_model, model_config
 from recloop.models.mf import MatrixFactorisation
 from recloop.models.popularity import Popularity
 from recloop.training import fit
-from tests.histories import prepared_of, walks
+from tests.histories import DAY, prepared_of, walks
 from tests.zoo import batch_of, loss_of, ragged, some_model
 
 
@@ -51,7 +53,7 @@ def test_popularity_says_the_same_to_everybody() -> None:
 # What the ones that learn by gradients learn.
 
 
-@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "esasrec", "bsarec"])
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "esasrec", "bsarec", "hstu"])
 def test_a_transformer_learns_that_each_item_is_followed_by_the_next(name: str) -> None:
     # Of all lengths: BERT4Rec learns of a place in the sequence only from sequences that reach it.
     all_lengths = [walk[: 4 + user // 12 % 9] for user, walk in enumerate(walks(users=120, items=12, length=12))]
@@ -111,7 +113,7 @@ def test_sasrec_reads_the_order_of_a_history_and_mf_does_not() -> None:
     assert torch.allclose(mf.score(forwards), mf.score(backwards), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sasrec", "esasrec", "bsarec"])
+@pytest.mark.parametrize("name", ["sasrec", "esasrec", "bsarec", "hstu"])
 def test_a_causal_transformer_does_not_see_what_it_is_to_predict(name: str) -> None:
     """The loss of the first events is the same whatever follows them."""
     model = some_model(name)
@@ -121,6 +123,49 @@ def test_a_causal_transformer_does_not_see_what_it_is_to_predict(name: str) -> N
 
     assert loss([1, 2, 3, 4, 5]) == pytest.approx(loss([1, 2, 3, 9, 0]), abs=1e-6)
     assert loss([1, 2, 3, 4, 5]) != pytest.approx(loss([1, 2, 7, 4, 5]), abs=1e-3)
+
+
+MINUTE, MONTH = 1 / 1440, 30.0
+
+
+def test_hstu_learns_that_a_pause_changes_what_follows() -> None:
+    """An item after a month's pause is followed by item 0, one after a minute's by item 1."""
+    rng = np.random.default_rng(0)
+    histories, days = [], []
+    for _ in range(100):
+        history, gaps = [], []
+        for _ in range(6):
+            long = rng.random() < 0.5
+            history += [int(rng.integers(2, 12)), 0 if long else 1]
+            gaps += [MONTH if long else MINUTE, 1.0]
+        histories.append([*history, 2])
+        days.append(np.cumsum([*gaps, 1.0]).tolist())
+    train = Train(lr=0.003, epochs=60, patience=60, batch_tokens=256, max_history=12)
+    prepared = prepared_of(histories, items=12, days=days)
+    params = {"dim": 16, "dropout": 0.1}
+    model = fit("hstu", prepared, train, Evaluate(exclude_seen=False), params, progress=False).model
+
+    def following(pause: float) -> int:
+        times = torch.tensor([0.0, 1.0, 1 + pause], dtype=torch.float64) * DAY
+        history = RaggedTensor(torch.tensor([5, 1, 6]), torch.tensor([0, 3]), times.long())
+        return int(model.score(history).argmax())
+
+    assert (following(MONTH), following(MINUTE)) == (0, 1)
+
+
+def test_hstu_does_not_see_when_the_next_event_comes() -> None:
+    model = some_model("hstu")
+    assert isinstance(model, Learner)
+
+    def queries(*days: float) -> torch.Tensor:
+        batch = batch_of([1, 2, 3])
+        times = (torch.tensor(days, dtype=torch.float64) * DAY).long()
+        batch = replace(batch, histories=replace(batch.histories, times=times))
+        return model.predictions(batch).queries
+
+    assert torch.equal(queries(0, 1, 2), queries(0, 1, 900))
+    assert not torch.allclose(queries(0, 1, 2)[2], queries(0, 300, 302)[2], atol=1e-3)
+    assert torch.equal(queries(0, 1, 2)[:2], queries(0, 300, 302)[:2])
 
 
 def test_bert4rec_is_not_shown_what_it_is_to_fill_in() -> None:

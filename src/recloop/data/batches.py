@@ -27,6 +27,8 @@ class RaggedTensor:
     """int64 [events]"""
     offsets: Tensor
     """int64 [sequences + 1]"""
+    times: Tensor | None = None
+    """int64 [events]: when each was, in µs since 1970; None where that is not known"""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -35,7 +37,9 @@ class RaggedTensor:
     def of(cls, sequences: Ragged, device: torch.device | str = "cpu") -> RaggedTensor:
         """The same sequences as tensors on `device`."""
         values = torch.from_numpy(sequences.values.astype(np.int64))
-        return cls(values.to(device), torch.from_numpy(sequences.offsets.astype(np.int64)).to(device))
+        offsets = torch.from_numpy(sequences.offsets.astype(np.int64))
+        times = None if sequences.times is None else torch.from_numpy(sequences.times.astype(np.int64)).to(device)
+        return cls(values.to(device), offsets.to(device), times)
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -66,21 +70,29 @@ class RaggedTensor:
         total = int(offsets[-1])
         shift = torch.repeat_interleave(self.offsets[:-1][rows] - offsets[:-1], lengths, output_size=total)
         index = shift + torch.arange(total, device=self.values.device)
-        return RaggedTensor(self.values[index], offsets), index
+        return self._at(index, offsets), index
 
     def started(self, token: int) -> RaggedTensor:
-        """The same sequences with `token` before each."""
+        """The same sequences with `token` before each, at the time of what it stands before."""
         return self._with(token, 1)
 
     def ended(self, token: int) -> RaggedTensor:
-        """The same sequences with `token` after each."""
+        """The same sequences with `token` after each, at the time of what it stands after."""
         return self._with(token, 0)
 
     def _with(self, token: int, shift: int) -> RaggedTensor:
         places = torch.arange(len(self.values), device=self.values.device) + self.rows + shift
         values = self.values.new_full((len(self.values) + len(self),), token)
         values[places] = self.values
-        return RaggedTensor(values, self.offsets + torch.arange(len(self) + 1, device=self.offsets.device))
+        offsets = self.offsets + torch.arange(len(self) + 1, device=self.offsets.device)
+        times = None
+        if self.times is not None:
+            times = torch.zeros_like(values)
+            times[places] = self.times
+            some = self.lengths > 0
+            added = (offsets[:-1] if shift else offsets[1:] - 1)[some]
+            times[added] = times[added + (1 if shift else -1)]
+        return RaggedTensor(values, offsets, times)
 
     def last(self, count: int) -> RaggedTensor:
         """At most the last `count` events of each sequence."""
@@ -88,7 +100,10 @@ class RaggedTensor:
             return self
         kept = self.lengths.clamp(max=count)
         mask = self.from_start >= (self.lengths - kept)[self.rows]
-        return RaggedTensor(self.values[mask], torch.nn.functional.pad(kept.cumsum(0), (1, 0)))
+        return self._at(mask, torch.nn.functional.pad(kept.cumsum(0), (1, 0)))
+
+    def _at(self, which: Tensor, offsets: Tensor) -> RaggedTensor:
+        return RaggedTensor(self.values[which], offsets, None if self.times is None else self.times[which])
 
 
 @dataclass(frozen=True)
@@ -141,7 +156,7 @@ class TrainingBatches:
             augmentation: what is done to histories first; None for nothing.
         """
         self._starts, self._ends = prepared.starts, prepared.train_ends
-        self._items, self._weights = prepared.items, prepared.weights
+        self._items, self._weights, self._times = prepared.items, prepared.weights, prepared.timestamps
         self._batch_tokens, self._window = batch_tokens, window
         self._seed, self._device = seed, device
         self._augmentation = augmentation
@@ -201,7 +216,7 @@ class TrainingBatches:
         items = self._items[rows]
         shown = items if self._augmentation is None else self._augmentation.shown(items, rng)
         return Batch(
-            histories=RaggedTensor.of(Ragged(items, offsets), self._device),
+            histories=RaggedTensor.of(Ragged(items, offsets, self._times[rows]), self._device),
             weights=torch.from_numpy(self._weights[rows].astype(np.float32)).to(self._device),
             users=torch.from_numpy(users.astype(np.int64)).to(self._device),
             shown=torch.from_numpy(shown.astype(np.int64)).to(self._device),

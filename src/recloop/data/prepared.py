@@ -39,6 +39,8 @@ class Ragged:
     """int32 [events]"""
     offsets: np.ndarray
     """int64 [sequences + 1]"""
+    times: np.ndarray | None = None
+    """int64 [events]: when each was, in µs since 1970; None where that is not known"""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -55,12 +57,18 @@ class Ragged:
         return cls(values.astype(np.int32), offsets)
 
     @classmethod
-    def slices(cls, values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Ragged:
-        """The slices `values[starts[i]:ends[i]]`, end to end."""
+    def slices(
+        cls, values: np.ndarray, starts: np.ndarray, ends: np.ndarray, times: np.ndarray | None = None
+    ) -> Ragged:
+        """The slices `values[starts[i]:ends[i]]`, end to end, with those of `times`."""
         lengths = ends - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         index = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return cls(values[index].astype(np.int32, copy=False), offsets)
+        return cls(values[index].astype(np.int32, copy=False), offsets, None if times is None else times[index])
+
+    def rows(self, which: np.ndarray) -> Ragged:
+        """Some of the sequences, in the order asked for."""
+        return Ragged.slices(self.values, self.offsets[which], self.offsets[which + 1], self.times)
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ class Prepared:
     def _last(self, ends: np.ndarray, starts: np.ndarray, max_length: int | None) -> Ragged:
         if max_length is not None:
             starts = np.maximum(starts, ends - max_length)
-        return Ragged.slices(self.items, starts, ends)
+        return Ragged.slices(self.items, starts, ends, self.timestamps)
 
     @classmethod
     def load(cls, folder: Path) -> Prepared:

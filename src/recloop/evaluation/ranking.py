@@ -86,14 +86,14 @@ def rank(
         most = max(ROWS, limit // model.catalogue_size)
         for block in _blocks(order, lengths, most):
             codes = None if users is None else torch.from_numpy(users[block].astype(np.int64)).to(model.device)
-            scores = score(RaggedTensor.of(_rows(histories, block), model.device), codes)
+            scores = score(RaggedTensor.of(histories.rows(block), model.device), codes)
             # One number that is not finite makes the sum not finite; so may finite ones, if they are huge.
             if not bool(scores.sum().isfinite()) and not bool(scores.isfinite().all()):
                 raise ModelError(f"{model.name} gives scores that are not finite", remedy="train it again")
             if exclude_seen:
-                exclude(scores, RaggedTensor.of(_rows(seen, block), model.device))
-            asked = RaggedTensor.of(_rows(targets, block), model.device)
-            ranks[_rows(places, block).values] = _ranks(scores, asked).cpu().numpy()
+                exclude(scores, RaggedTensor.of(seen.rows(block), model.device))
+            asked = RaggedTensor.of(targets.rows(block), model.device)
+            ranks[places.rows(block).values] = _ranks(scores, asked).cpu().numpy()
             if k:
                 lists[block] = top(scores, k)[0].cpu().numpy()
     return Ranking(ranks, lists)
@@ -131,7 +131,3 @@ def _blocks(order: np.ndarray, lengths: np.ndarray, most: int) -> Iterator[np.nd
             end += 1
         yield order[start:end]
         start = end
-
-
-def _rows(sequences: Ragged, rows: np.ndarray) -> Ragged:
-    return Ragged.slices(sequences.values, sequences.offsets[rows], sequences.offsets[rows + 1])

@@ -66,6 +66,6 @@ class Bert4Rec(Transformer):
         hide = (chance < self.config.masked) & ~alone[targets.rows]
         some = torch.zeros(len(batch), device=device).index_add_(0, targets.rows, hide.float()) > 0
         hide[last] |= ~some
-        tokens = RaggedTensor(batch.shown.masked_fill(hide, self.catalogue_size), targets.offsets)
+        tokens = RaggedTensor(batch.shown.masked_fill(hide, self.catalogue_size), targets.offsets, targets.times)
         hidden = hide.nonzero()[:, 0]
         return Predictions(self.hidden(tokens)[hidden], targets.values[hidden], batch.weights[hidden])

@@ -23,6 +23,7 @@ CATALOGUE = {
     "bert4rec": "recloop.models.bert4rec:Bert4Rec",
     "esasrec": "recloop.models.esasrec:ESasrec",
     "bsarec": "recloop.models.bsarec:Bsarec",
+    "hstu": "recloop.models.hstu:Hstu",
     "rnn": "recloop.models.recurrent:Rnn",
     "lstm": "recloop.models.recurrent:Lstm",
     "gru4rec": "recloop.models.recurrent:Gru4Rec",

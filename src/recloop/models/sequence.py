@@ -46,5 +46,10 @@ class SequenceModel(Learner):
         """Every event of the windows, given the events before it in its window."""
         targets = batch.histories
         shifted = batch.shown.roll(1)
-        shifted[targets.offsets[:-1]] = self.catalogue_size
-        return Predictions(self.hidden(RaggedTensor(shifted, targets.offsets)), targets.values, batch.weights)
+        first = targets.offsets[:-1]
+        shifted[first] = self.catalogue_size
+        times = None
+        if targets.times is not None:
+            times = targets.times.roll(1)
+            times[first] = targets.times[first]
+        return Predictions(self.hidden(RaggedTensor(shifted, targets.offsets, times)), targets.values, batch.weights)

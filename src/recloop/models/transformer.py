@@ -66,9 +66,13 @@ class Transformer(SequenceModel):
         embedded: Tensor = self.items(tokens.values) * self.config.dim**0.5
         return embedded
 
+    def places(self, tokens: RaggedTensor) -> Places:
+        """Where the tokens stand, for the layers."""
+        return Places(tokens, causal=self.causal)
+
     def hidden(self, tokens: RaggedTensor) -> Tensor:
         x = self.dropout(self.embed(tokens))
-        places = Places(tokens, causal=self.causal)
+        places = self.places(tokens)
         for layer in self.layers:
             x = layer(x, places)
         normed: Tensor = self.norm(x)

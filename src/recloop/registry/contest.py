@@ -138,6 +138,7 @@ def answers(package: Package, prepared: Prepared, evaluate: Evaluate) -> Answers
         seen.values,
         np.maximum(seen.offsets[:-1], seen.offsets[1:] - parcel.info.max_history),
         seen.offsets[1:],
+        seen.times,
     )
     targets = item_of[asked.targets.values]
     unknown = targets < 0
@@ -189,4 +190,5 @@ def _known(histories: Ragged, item_of: np.ndarray) -> Ragged:
     """The histories in the package's item codes, without the items it does not know."""
     values = item_of[histories.values]
     kept = np.concatenate([[0], np.cumsum(values >= 0)])
-    return Ragged(values[values >= 0], kept[histories.offsets].astype(np.int64))
+    times = None if histories.times is None else histories.times[values >= 0]
+    return Ragged(values[values >= 0], kept[histories.offsets].astype(np.int64), times)

@@ -2,7 +2,7 @@
 
     model.safetensors, model.json   the trained model
     items.parquet                   row = item code: item_id, train_count, title, categories, attributes
-    histories.parquet               row = user code: user_id, items (codes of all the user's events)
+    histories.parquet               row = user code: user_id, items (codes) and times (µs since 1970) of all events
     package.json                    `PackageInfo`
 
 `serving/parcel.py` reads it. The same prepared data, model and params give the same bytes.
@@ -127,4 +127,11 @@ def evaluation_means(project: Project, model: str) -> dict[str, float]:
 def _histories(user_ids: list[str], histories: Ragged) -> pa.Table:
     offsets = pa.array(histories.offsets, pa.int64())
     lists = pa.LargeListArray.from_arrays(offsets, pa.array(histories.values, pa.int32()))
-    return pa.table({"user_id": pa.array(user_ids, pa.string()), "items": lists.cast(pa.list_(pa.int32()))})
+    times = pa.LargeListArray.from_arrays(offsets, pa.array(histories.times, pa.int64()))
+    return pa.table(
+        {
+            "user_id": pa.array(user_ids, pa.string()),
+            "items": lists.cast(pa.list_(pa.int32())),
+            "times": times.cast(pa.list_(pa.int64())),
+        }
+    )

@@ -77,12 +77,13 @@ class Endpoint:
             ServingError: no champion is live.
         """
         served = self._served()
-        history = request.history
+        history, times = request.history, None
         if history is None and request.user_id is not None:
-            history = self._history(request.user_id, served.engine)
+            history, times = self._history(request.user_id, served.engine)
         answer = served.engine.recommend(
             request.user_id,
             history,
+            times=times,
             k=request.k or self._serving.default_k,
             exclude_seen=request.exclude_seen,
             exclude=request.exclude,
@@ -158,8 +159,11 @@ class Endpoint:
             )
         return served
 
-    def _history(self, user_id: str, engine: Engine) -> list[str]:
-        return engine.history(user_id) + self._sessions.after(user_id, engine.info.feedback_watermark)
+    def _history(self, user_id: str, engine: Engine) -> tuple[list[str], list[int]]:
+        """Items of all that the user did, oldest first, and when."""
+        items, times = engine.history(user_id)
+        since = self._sessions.after(user_id, engine.info.feedback_watermark)
+        return items + [event.item_id for event in since], times + [event.timestamp for event in since]
 
     def _catch_up(self, engine: Engine) -> None:
         """Have every event that `engine` does not know in the sessions, before it answers."""

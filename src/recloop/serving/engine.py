@@ -82,16 +82,23 @@ class Engine:
         """How many users it knows."""
         return len(self._parcel.user_ids)
 
-    def history(self, user_id: str) -> list[str]:
-        """Items of the user's events that the package knows, oldest first; empty for one it does not know."""
+    def history(self, user_id: str) -> tuple[list[str], list[int]]:
+        """Items of the user's events that the package knows, oldest first, and when each was, in µs since 1970; empty
+        for a user it does not know."""
         code = self._user_codes.get(user_id)
-        return [] if code is None else [self._parcel.item_ids[item] for item in self._parcel.histories[code]]
+        if code is None:
+            return [], []
+        known = self._parcel.histories
+        assert known.times is not None  # noqa: S101 – `read_parcel` has seen to it
+        place = slice(known.offsets[code], known.offsets[code + 1])
+        return [self._parcel.item_ids[item] for item in known.values[place]], known.times[place].tolist()
 
     def recommend(
         self,
         user_id: str | None = None,
         history: Sequence[str] | None = None,
         *,
+        times: Sequence[int] | None = None,
         k: int = 10,
         exclude_seen: bool | None = None,
         exclude: Iterable[str] = (),
@@ -101,20 +108,23 @@ class Engine:
         Args:
             user_id: who asks; may be unknown, or None.
             history: items of the user's events, oldest first; None takes what the package knows of the user.
+            times: when each event of `history` was, in µs since 1970; None where that is not known.
             k: items wanted.
             exclude_seen: leave out what is in the history; None does as the model was judged with.
             exclude: further items to leave out.
         """
         unknown: dict[str, None] = {}
         if history is None:
-            history = [] if user_id is None else self.history(user_id)
+            history, times = ([], []) if user_id is None else self.history(user_id)
         seen = self._codes(history, unknown)
+        if times is not None:
+            times = [time for item_id, time in zip(history, times, strict=True) if item_id in self._item_codes]
         if exclude_seen is None:
             exclude_seen = self.info.exclude_seen
         banned = self._codes(exclude, unknown) + (seen if exclude_seen else [])
         if seen:
             user = -1 if user_id is None else self._user_codes.get(user_id, -1)
-            codes, scores = self._by_model(seen, user, banned, k)
+            codes, scores = self._by_model(seen, times, user, banned, k)
         else:
             codes, scores = self._by_popularity(set(banned), k)
         return Recommendations(
@@ -137,8 +147,10 @@ class Engine:
                 codes.append(code)
         return codes
 
-    def _by_model(self, seen: list[int], user: int, banned: list[int], k: int) -> tuple[list[int], list[float]]:
-        scores = self._score(seen, user)
+    def _by_model(
+        self, seen: list[int], times: Sequence[int] | None, user: int, banned: list[int], k: int
+    ) -> tuple[list[int], list[float]]:
+        scores = self._score(seen, times, user)
         scores[banned] = -np.inf
         codes = best(scores, k)
         return codes.tolist(), scores[codes].tolist()
@@ -147,10 +159,11 @@ class Engine:
         codes = [code for code in self.info.popular if code not in banned][:k]
         return codes, [1 / rank for rank in range(1, len(codes) + 1)]
 
-    def _score(self, seen: list[int], user: int) -> np.ndarray:
-        """float32 [items], for a history of codes and a user's code, or -1."""
+    def _score(self, seen: list[int], times: Sequence[int] | None, user: int) -> np.ndarray:
+        """float32 [items], for a history of codes, when they were, and a user's code, or -1."""
         with torch.inference_mode():
-            histories = RaggedTensor(torch.tensor(seen), torch.tensor([0, len(seen)]))
+            when = None if times is None else torch.tensor(times)
+            histories = RaggedTensor(torch.tensor(seen), torch.tensor([0, len(seen)]), when)
             scores: np.ndarray = self._model.score(histories, torch.tensor([user]))[0].numpy()
         return scores
 
@@ -167,7 +180,7 @@ class Engine:
         for user, seen in (
             ((-1, [0]),) if known is None else ((-1, [0]), (known, self._parcel.histories[known].tolist()))
         ):
-            if np.isnan(self._score(seen, user)).any():
+            if np.isnan(self._score(seen, None, user)).any():
                 raise ServingError(f"{folder}: the model's scores are not numbers", remedy="train and promote another")
         if not self.recommend(k=1).items:
             raise ServingError(f"{folder}: package.json names no popular items for unknown users", remedy=REMEDY)

@@ -52,11 +52,13 @@ class Event:
 
 @dataclass(frozen=True)
 class Seen:
-    """An event as sessions need it: where it stands in the order of arrival, who, and which item."""
+    """An event as sessions need it: where it stands in the order of arrival, who, which item, and when."""
 
     seq: int
     user_id: str
     item_id: str
+    timestamp: int
+    """In µs since 1970, UTC"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class EventStore:
         insert = (
             self._insert(events)
             .on_conflict_do_nothing(index_elements=[events.c.event_id])
-            .returning(events.c.seq, events.c.event_id, events.c.user_id, events.c.item_id)
+            .returning(events.c.seq, events.c.event_id, events.c.user_id, events.c.item_id, events.c.timestamp)
         )
         try:
             with self._writing, self._database.begin() as connection:
@@ -118,7 +120,9 @@ class EventStore:
                 pending.remove(event.event_id)
             else:
                 duplicates.append(event.event_id)
-        new = sorted((Seen(row.seq, row.user_id, row.item_id) for row in inserted), key=lambda seen: seen.seq)
+        new = sorted(
+            (Seen(row.seq, row.user_id, row.item_id, row.timestamp) for row in inserted), key=lambda seen: seen.seq
+        )
         return Stored(tuple(new), tuple(duplicates))
 
     def after(self, seq: int) -> Iterator[Seen]:
@@ -127,13 +131,12 @@ class EventStore:
         Raises:
             ServingError: the database does not answer.
         """
-        query = (
-            select(events.c.seq, events.c.user_id, events.c.item_id).where(events.c.seq > seq).order_by(events.c.seq)
-        )
+        columns = (events.c.seq, events.c.user_id, events.c.item_id, events.c.timestamp)
+        query = select(*columns).where(events.c.seq > seq).order_by(events.c.seq)
         try:
             with self._database.connect() as connection:
                 for row in connection.execution_options(yield_per=10_000).execute(query):
-                    yield Seen(row.seq, row.user_id, row.item_id)
+                    yield Seen(row.seq, row.user_id, row.item_id, row.timestamp)
         except DatabaseError as error:
             raise _unavailable(error) from error
 

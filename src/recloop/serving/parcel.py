@@ -2,7 +2,7 @@
 
 model.safetensors, model.json   the trained model
 items.parquet                   row = item code: item_id, title, …
-histories.parquet               row = user code: user_id, items (codes, oldest first)
+histories.parquet               row = user code: user_id, items (codes, oldest first), times (µs since 1970)
 package.json                    `PackageInfo`
 """
 
@@ -78,11 +78,13 @@ def read_parcel(folder: Path) -> Parcel:
             f"{weights} is not the model that package.json speaks of: its checksum differs", remedy=REMEDY
         )
     items = _read_table(folder / "items.parquet", "item_id")
-    users = _read_table(folder / "histories.parquet", "user_id", "items")
+    users = _read_table(folder / "histories.parquet", "user_id", "items", "times")
     item_ids: list[Any] = items["item_id"].to_pylist()
     user_ids: list[Any] = users["user_id"].to_pylist()
     titles: list[Any] = items["title"].to_pylist() if "title" in items.column_names else [None] * len(item_ids)
-    parcel = Parcel(info, item_ids, titles, user_ids, _ragged(users["items"]))
+    parcel = Parcel(info, item_ids, titles, user_ids, _ragged(users["items"], users["times"]))
+    if parcel.histories.times is None or len(parcel.histories.times) != len(parcel.histories.values):
+        raise ServingError(f"{folder / 'histories.parquet'} has other times than items", remedy=REMEDY)
     for name, codes in (
         ("histories.parquet", parcel.histories.values),
         ("package.json", np.asarray(info.popular)),
@@ -140,9 +142,12 @@ def _read_table(path: Path, *columns: str) -> pa.Table:
     return table
 
 
-def _ragged(column: Any) -> Ragged:
-    """A chunked array of lists of item codes."""
-    lists = column.combine_chunks()
+def _ragged(items: Any, times: Any) -> Ragged:
+    """Chunked arrays of lists: of item codes, and of their times."""
+    lists = items.combine_chunks()
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    values = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
-    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    return Ragged(
+        lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        times.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.int64),
+    )

@@ -34,11 +34,11 @@ class Sessions:
             for event in seen:
                 self._append(self._recent, event)
 
-    def after(self, user_id: str, watermark: int) -> list[str]:
-        """Items of the user's events with a `seq` above `watermark`, oldest first."""
+    def after(self, user_id: str, watermark: int) -> list[Seen]:
+        """The user's events with a `seq` above `watermark`, oldest first."""
         with self._lock:
             recent = self._recent.get(user_id)
-            return [event.item_id for event in recent if event.seq > watermark] if recent else []
+            return [event for event in recent if event.seq > watermark] if recent else []
 
     def rebuild(self, stored: Iterable[Seen], floor: int) -> None:
         """Start again from the database's events above `floor`; those that come in meanwhile are kept."""
