@@ -10,12 +10,13 @@ export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(abspath $(BIN)):$(PATH)
 INSTALLED := $(VENV)/.installed
+PEERS := benchmarks/.peers-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform history test lint types check lock clean
+.PHONY: help setup demo train serve platform history test lint types check lock clean bench-quality bench-memory bench-training
 
 help: ## list the verbs
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install everything into .venv, from the lock
 
@@ -61,6 +62,23 @@ types: setup ## types
 	@$(BIN)/mypy
 
 check: lint types test ## what CI runs
+
+# What the benchmarks measure goes into benchmarks/results. DATA: files in the `sequences` form.
+DATA ?=
+ARGS ?=
+bench-quality: setup ## how good every model is on DATA=files (ARGS="--models sasrec bsarec --seeds 0 1 2")
+	@$(BIN)/python -m benchmarks.quality $(if $(DATA),--data $(DATA),--table) $(ARGS)
+
+bench-memory: setup ## memory of a training step, by size of the catalogue
+	@$(BIN)/python -m benchmarks.memory $(ARGS)
+
+bench-training: setup $(PEERS)/.installed ## speed of training on DATA=file beside RecTools and RePlay (about an hour)
+	@$(BIN)/python -m benchmarks.training --data $(DATA) $(ARGS)
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt
+	@$(PYTHON) -m venv $(PEERS)
+	@$(BIN)/uv pip install -q --python $(PEERS)/bin/python -r $<
+	@touch $@
 
 # Compiled for every platform, and without a local folder of wheels, whose torch exists nowhere else. What torch's CUDA
 # build needs is left out: torch pins it exactly, and a CPU build must not bring it along.

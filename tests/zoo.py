@@ -8,7 +8,7 @@ import torch
 
 from recloop.data.batches import Batch, RaggedTensor
 from recloop.data.prepared import Ragged
-from recloop.models.base import Learner, Recommender
+from recloop.models.base import Predictor, Recommender
 from recloop.models.catalogue import build
 from recloop.training.losses.cross_entropy import catalogue_cross_entropy
 
@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "esasrec": {"dim": 8, "blocks": 2, "heads": 2},
     "bsarec": {"dim": 8, "blocks": 2, "heads": 2},
     "hstu": {"dim": 8, "blocks": 2, "heads": 2},
+    "ensemble": {"members": [{"model": "sasrec", "dim": 8}, {"model": "mf", "dim": 4}]},
     "rnn": {"dim": 8},
     "lstm": {"dim": 8, "layers": 2},
     "gru4rec": {"dim": 8},
@@ -58,7 +59,7 @@ def some_model(name: str, *, items: int = 12, users: int = 5, max_history: int =
 
 def loss_of(model: Recommender, batch: Batch) -> float:
     """The cross-entropy over the catalogue of what the batch asks of the model."""
-    assert isinstance(model, Learner)
+    assert isinstance(model, Predictor)
     asked = model.predictions(batch)
     with torch.no_grad():
         return catalogue_cross_entropy(asked.queries, model.item_matrix(), asked.targets, asked.weights).item()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from recloop.config import Loss
 from recloop.data.batches import Batch
 from recloop.errors import ConfigError
-from recloop.models.base import Learner, LearnerConfig, Predictions
+from recloop.models.base import LearnerConfig, Predictions, Predictor
 from recloop.training.losses import build_criterion
 from recloop.training.losses.cross_entropy import catalogue_cross_entropy
 from recloop.training.losses.sampled import Negatives, gbce_exponent
@@ -21,7 +21,7 @@ from recloop.training.losses.sampled import Negatives, gbce_exponent
 ITEMS, DIM, POSITIONS = 9, 4, 10
 
 
-class Fixed(Learner):
+class Fixed(Predictor):
     """A model that is nothing but an item matrix."""
 
     name = "fixed"
@@ -61,7 +61,7 @@ def test_the_blockwise_cross_entropy_is_exact_with_its_gradients(monkeypatch: py
     logits, shares = reference(asked, model)
     plain = (shares * F.cross_entropy(logits, asked.targets, reduction="none")).sum()
     wanted = torch.autograd.grad(3 * plain, (asked.queries, model.matrix))
-    ours = build_criterion(Loss(), model, torch.ones(ITEMS))(asked)
+    ours = build_criterion(Loss(), model, torch.ones(ITEMS))(model, asked)
     found = torch.autograd.grad(3 * ours, (asked.queries, model.matrix))
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
     for one, other in zip(found, wanted, strict=True):
@@ -126,7 +126,7 @@ def test_the_sampled_losses_are_what_they_are_written_to_be(
             )
     plain = (shares * torch.stack(losses)).sum()
     wanted = torch.autograd.grad(plain, (asked.queries, model.matrix))
-    ours = build_criterion(settings, model, COUNTS)(asked)
+    ours = build_criterion(settings, model, COUNTS)(model, asked)
     found = torch.autograd.grad(ours, (asked.queries, model.matrix))
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
     for one, other in zip(found, wanted, strict=True):
@@ -163,7 +163,7 @@ def test_gbce_without_calibration_is_bce() -> None:
 @pytest.mark.parametrize("kind", ["cross_entropy", "sampled_softmax", "bce", "gbce", "bpr"])
 def test_a_catalogue_of_one_item_gives_a_finite_loss(kind: Any) -> None:
     model, asked = case(items=1)
-    loss = build_criterion(Loss(kind=kind), model, torch.tensor([7]))(asked)
+    loss = build_criterion(Loss(kind=kind), model, torch.tensor([7]))(model, asked)
     loss.backward()
     assert loss.isfinite()
     assert asked.queries.grad is not None
@@ -175,4 +175,5 @@ def test_a_score_that_is_no_product_cannot_have_the_loss_over_the_catalogue() ->
         by_product = False
 
     with pytest.raises(ConfigError, match=r"fixed cannot be trained with cross_entropy.*\n.*sampled_softmax"):
-        build_criterion(Loss(), Other(torch.zeros(3, 2)), torch.ones(3))
+        model = Other(torch.zeros(3, 2))
+        build_criterion(Loss(), model, torch.ones(3))(model, case(items=3)[1])

@@ -14,7 +14,7 @@ from recloop.config import Evaluate, Train
 from recloop.data.batches import RaggedTensor
 from recloop.data.prepared import Prepared
 from recloop.errors import ConfigError, ModelError
-from recloop.models.base import Learner
+from recloop.models.base import Predictor
 from recloop.models.catalogue import CATALOGUE, build, load_model, model_config
 from recloop.models.mf import MatrixFactorisation
 from recloop.models.popularity import Popularity
@@ -53,14 +53,16 @@ def test_popularity_says_the_same_to_everybody() -> None:
 # What the ones that learn by gradients learn.
 
 
-@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "esasrec", "bsarec", "hstu"])
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "esasrec", "bsarec", "hstu", "ensemble"])
 def test_a_transformer_learns_that_each_item_is_followed_by_the_next(name: str) -> None:
     # Of all lengths: BERT4Rec learns of a place in the sequence only from sequences that reach it.
     all_lengths = [walk[: 4 + user // 12 % 9] for user, walk in enumerate(walks(users=120, items=12, length=12))]
     prepared = prepared_of(all_lengths, items=12)
+    members = [{"model": "sasrec", "dim": 8}, {"model": "mf", "dim": 4}]
+    params = {"members": members} if name == "ensemble" else {"dim": 16}
     epochs = 60 if name == "bert4rec" else 25  # it learns only from what is hidden
     train = Train(lr=0.01, epochs=epochs, patience=epochs, batch_tokens=128, max_history=12)
-    model = fit(name, prepared, train, Evaluate(exclude_seen=False), {"dim": 16}, progress=False).model
+    model = fit(name, prepared, train, Evaluate(exclude_seen=False), params, progress=False).model
     histories = [[(start + step) % 12 for step in range(5)] for start in range(12)]
     following = model.score(ragged(*histories)).argmax(1)
     assert following.tolist() == [(history[-1] + 1) % 12 for history in histories]
@@ -155,7 +157,7 @@ def test_hstu_learns_that_a_pause_changes_what_follows() -> None:
 
 def test_hstu_does_not_see_when_the_next_event_comes() -> None:
     model = some_model("hstu")
-    assert isinstance(model, Learner)
+    assert isinstance(model, Predictor)
 
     def queries(*days: float) -> torch.Tensor:
         batch = batch_of([1, 2, 3])
@@ -170,7 +172,7 @@ def test_hstu_does_not_see_when_the_next_event_comes() -> None:
 
 def test_bert4rec_is_not_shown_what_it_is_to_fill_in() -> None:
     model = some_model("bert4rec")
-    assert isinstance(model, Learner)
+    assert isinstance(model, Predictor)
     batch = batch_of([1, 2, 3, 4, 5], [6], [7, 8])
     shown: list[torch.Tensor] = []
     model.hidden = lambda tokens: (shown.append(tokens.values), torch.zeros(len(tokens.values), 8))[1]  # type: ignore

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from recloop.config import Augment
+from recloop.data.cooccurrence import cooccurrences
 from recloop.data.prepared import Prepared
 
 NEAR = 3
@@ -71,19 +72,11 @@ def similar_items(prepared: Prepared) -> np.ndarray:
         and one with none is -1.
     """
     count = prepared.item_count
-    learnt = prepared.periods == 0
-    items = prepared.items.astype(np.int64)
-    owner = np.repeat(np.arange(prepared.user_count), prepared.ends - prepared.starts)
-    pairs = []
-    for gap in range(1, NEAR + 1):
-        both = learnt[gap:] & (owner[gap:] == owner[:-gap]) & (items[gap:] != items[:-gap])
-        one, other = items[:-gap][both], items[gap:][both]
-        pairs += [one * count + other, other * count + one]
-    keys, times = np.unique(np.concatenate(pairs), return_counts=True)
-    one, other = keys // count, keys % count
+    pairs = cooccurrences(prepared, NEAR)
     common = np.maximum(prepared.train_counts, 1)
-    order = np.lexsort((other, -times / np.sqrt(common[one] * common[other]), one))
-    one, other = one[order], other[order]
+    alike = pairs.weights / np.sqrt(common[pairs.one] * common[pairs.other])
+    order = np.lexsort((pairs.other, -alike, pairs.one))
+    one, other = pairs.one[order], pairs.other[order]
     found = np.bincount(one, minlength=count)
     first = np.cumsum(found) - found
     place = np.arange(SIMILAR)[None, :] % np.maximum(found, 1)[:, None]

@@ -9,7 +9,8 @@ A model learns in one of two ways: `ClosedForm` by one pass over the data, `Lear
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,6 +40,7 @@ class Overrides(Section):
     warmup: Share | None = None
     weight_decay: float | None = Field(default=None, ge=0)
     clip_norm: float | None = Field(default=None, gt=0)
+    average: float | None = Field(default=None, ge=0, lt=1)
     augment: Augment | None = None
     epochs: Positive | None = None
     patience: Positive | None = None
@@ -199,16 +201,30 @@ class Predictions:
     weights: Tensor
     """float32 [n]: how much each counts in the loss"""
 
-    def as_float(self) -> Predictions:
-        """The same with queries in float32."""
-        return replace(self, queries=self.queries.float())
-
 
 class Learner(DualEncoder):
     """A model that learns by gradients of a loss (`training/losses`)."""
 
     config: LearnerConfig
 
+    def begin(self, prepared: Prepared) -> None:
+        """Take from the data what the model begins with, before it learns. Only the training period is looked at."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, criterion: Criterion) -> Tensor:
+        """What `criterion` says of what is to be learnt from a batch: a scalar to be made small."""
+
+
+class Predictor(Learner):
+    """A model that learns to find targets from queries."""
+
     @abstractmethod
     def predictions(self, batch: Batch) -> Predictions:
         """What is to be learnt from a batch."""
+
+    def loss(self, batch: Batch, criterion: Criterion) -> Tensor:
+        return criterion(self, self.predictions(batch))
+
+
+Criterion = Callable[[Predictor, Predictions], Tensor]
+"""From a model and its predictions to their mean loss, each counting by its weight."""

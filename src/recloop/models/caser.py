@@ -16,11 +16,10 @@ from torch.nn import functional as F
 
 from recloop.config import Positive
 from recloop.data.batches import RaggedTensor
-from recloop.models.base import LearnerConfig
-from recloop.models.sequence import SequenceModel
+from recloop.models.sequence import SequenceConfig, SequenceModel
 
 
-class CaserConfig(LearnerConfig):
+class CaserConfig(SequenceConfig):
     """Hyper-parameters of Caser."""
 
     dim: Positive = 64

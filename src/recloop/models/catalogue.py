@@ -24,6 +24,7 @@ CATALOGUE = {
     "esasrec": "recloop.models.esasrec:ESasrec",
     "bsarec": "recloop.models.bsarec:Bsarec",
     "hstu": "recloop.models.hstu:Hstu",
+    "ensemble": "recloop.models.ensemble:Ensemble",
     "rnn": "recloop.models.recurrent:Rnn",
     "lstm": "recloop.models.recurrent:Lstm",
     "gru4rec": "recloop.models.recurrent:Gru4Rec",

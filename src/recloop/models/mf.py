@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from recloop.config import Positive
 from recloop.data.batches import Batch, RaggedTensor
-from recloop.models.base import Learner, LearnerConfig, Overrides, Predictions
+from recloop.models.base import LearnerConfig, Overrides, Predictions, Predictor
 
 
 class MfConfig(LearnerConfig):
@@ -36,7 +36,7 @@ class MfConfig(LearnerConfig):
     """How strongly a folded-in vector is held to the origin, counted in events of a history."""
 
 
-class MatrixFactorisation(Learner):
+class MatrixFactorisation(Predictor):
     """User vectors, item vectors and item biases."""
 
     Config = MfConfig

@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from recloop.config import Positive
 from recloop.data.batches import RaggedTensor
 from recloop.models.bags import bags
-from recloop.models.base import LearnerConfig
-from recloop.models.sequence import SequenceModel
+from recloop.models.sequence import SequenceConfig, SequenceModel
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
 
-class MlpConfig(LearnerConfig):
+class MlpConfig(SequenceConfig):
     """Hyper-parameters of the perceptron."""
 
     hidden: Annotated[tuple[Positive, ...], Field(min_length=1)] = (100, 100)
     """Widths of the hidden layers; the last is the length of an item's vector."""
     activation: Literal["relu", "gelu", "tanh"] = "relu"
+    init: Literal["cooccurrence", "random"] = "random"
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
 

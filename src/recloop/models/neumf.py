@@ -10,7 +10,7 @@ part that the user brings and a part that the item brings, so that neither is ma
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from recloop.config import Loss, Positive
 from recloop.data.batches import RaggedTensor
 from recloop.models.bags import bags
-from recloop.models.base import LearnerConfig, Overrides
-from recloop.models.sequence import SequenceModel
+from recloop.models.base import Overrides
+from recloop.models.sequence import SequenceConfig, SequenceModel
 
 PAIRS = 1 << 15
 """Pairs of user and item that go through the perceptron at once: some MiB, which stay near the processor."""
 
 
-class NeumfConfig(LearnerConfig):
+class NeumfConfig(SequenceConfig):
     """Hyper-parameters of NeuMF."""
 
     factors: Positive = 64
@@ -34,6 +34,7 @@ class NeumfConfig(LearnerConfig):
     hidden: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 16, 8)
     """Widths of the perceptron's hidden layers, which make the other half. Every pair of user and item goes through
     them: they decide what scoring costs."""
+    init: Literal["cooccurrence", "random"] = "random"
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Of the user's vector."""
     train: Overrides = Overrides(loss=Loss(kind="bce", negatives=256))

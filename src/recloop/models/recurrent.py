@@ -20,11 +20,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from recloop.config import Positive
 from recloop.data.batches import RaggedTensor
-from recloop.models.base import LearnerConfig
-from recloop.models.sequence import SequenceModel
+from recloop.models.sequence import SequenceConfig, SequenceModel
 
 
-class RecurrentConfig(LearnerConfig):
+class RecurrentConfig(SequenceConfig):
     """Hyper-parameters of a recurrent network."""
 
     dim: Positive = 64

@@ -8,23 +8,45 @@ not to be shown.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from recloop.data.batches import Batch, RaggedTensor
-from recloop.models.base import Learner, LearnerConfig, Predictions
+from recloop.data.cooccurrence import cooccurrence_vectors
+from recloop.data.prepared import Prepared
+from recloop.models.base import LearnerConfig, Predictions, Predictor
+
+STD = 0.02
+"""Of the numbers that item vectors begin with."""
 
 
-class SequenceModel(Learner):
+class SequenceConfig(LearnerConfig):
+    """Hyper-parameters that models of a history's order have in common."""
+
+    init: Literal["cooccurrence", "random"] = "cooccurrence"
+    """What item vectors begin as: what the items they occur near say of them, or nothing."""
+
+
+class SequenceModel(Predictor):
     """Reads a history event by event, and has a vector of what is to come after each."""
 
+    config: SequenceConfig
+
     def __init__(
-        self, config: LearnerConfig, *, dim: int, catalogue_size: int, user_count: int, max_history: int
+        self, config: SequenceConfig, *, dim: int, catalogue_size: int, user_count: int, max_history: int
     ) -> None:
         super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
         self.items = nn.Embedding(catalogue_size + 1, dim)
         """Row = item code; the last row is the start token."""
-        nn.init.normal_(self.items.weight, std=0.02)
+        nn.init.normal_(self.items.weight, std=STD)
+
+    def begin(self, prepared: Prepared) -> None:
+        if self.config.init == "cooccurrence":
+            vectors = cooccurrence_vectors(prepared, self.items.embedding_dim, std=STD)
+            with torch.no_grad():
+                self.items.weight[:-1] = vectors.to(self.device)
 
     @abstractmethod
     def hidden(self, tokens: RaggedTensor) -> Tensor:

@@ -18,11 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recloop.config import Positive
 from recloop.data.batches import RaggedTensor
-from recloop.models.base import LearnerConfig
-from recloop.models.sequence import SequenceModel
+from recloop.models.sequence import SequenceConfig, SequenceModel
 
 
-class TransformerConfig(LearnerConfig):
+class TransformerConfig(SequenceConfig):
     """Hyper-parameters that Transformers have in common."""
 
     dim: Positive = 64

@@ -38,6 +38,8 @@ class Checkpoint:
     """The weights of the best epoch"""
     weights: Mapping[str, Tensor]
     """Those of the last epoch"""
+    average: Mapping[str, Tensor]
+    """Their running mean, where there is one"""
     optimizer: Mapping[str, Tensor]
     """What the optimiser remembers of each parameter, as `number.name`"""
     generators: Mapping[str, Tensor]
@@ -45,7 +47,13 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write it; what was there is replaced when all of it is on the disk."""
-        parts = {"best": self.best, "weights": self.weights, "optimizer": self.optimizer, "generators": self.generators}
+        parts = {
+            "best": self.best,
+            "weights": self.weights,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "generators": self.generators,
+        }
         tensors = {
             f"{part}.{name}": tensor.detach().cpu().contiguous()
             for part, held in parts.items()
@@ -94,6 +102,7 @@ class Checkpoint:
             curve=tuple(Epoch(**epoch) for epoch in told["curve"]),
             best=part("best."),
             weights=part("weights."),
+            average=part("average."),
             optimizer=part("optimizer."),
             generators=part("generators."),
         )
@@ -105,6 +114,7 @@ class Checkpoint:
         curve: list[Epoch],
         best: Mapping[str, Tensor],
         model: Learner,
+        average: Mapping[str, Tensor],
         optimizer: Optimizer,
     ) -> Checkpoint:
         """Of a training that stands after an epoch."""
@@ -117,7 +127,7 @@ class Checkpoint:
             for name, value in state.items()
             if isinstance(value, Tensor)
         }
-        return cls(identity, tuple(curve), best, model.state_dict(), remembered, generators)
+        return cls(identity, tuple(curve), best, model.state_dict(), average, remembered, generators)
 
     def restore(self, model: Learner, optimizer: Optimizer) -> None:
         """Put the model, its optimiser and torch's random generators back to where they were."""

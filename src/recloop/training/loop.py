@@ -22,6 +22,7 @@ from recloop.errors import ModelError, StageError
 from recloop.evaluation import Examination
 from recloop.models.base import ClosedForm, Learner, LearnerConfig, Recommender
 from recloop.models.catalogue import build
+from recloop.training.averaging import Average
 from recloop.training.checkpoint import Checkpoint
 from recloop.training.determinism import choose_device, deterministic
 from recloop.training.distribution import Processes, processes
@@ -94,6 +95,7 @@ def fit(
         if isinstance(model, ClosedForm):
             return _compute(model, prepared, examination, group, on_epoch)
         assert isinstance(model, Learner)  # noqa: S101 – the two ways there are
+        model.begin(prepared)
         group.agree(model.state_dict().values())
         if group.rank:
             torch.manual_seed(train.seed + group.rank)  # each drops out, and draws negatives, for itself
@@ -165,6 +167,7 @@ class Training:
         )
         criterion = build_criterion(settings.loss, model, torch.tensor(prepared.train_counts))
         self._stepper = Stepper(model, criterion, settings, group, warn=warn)
+        self._average = Average(model, settings.average) if settings.average else None
         self._progress = TrainingProgress(
             model.name, epochs=settings.epochs, events=self._batches.events, console=console
         )
@@ -204,10 +207,12 @@ class Training:
         started = time.perf_counter()
         loss = self._learn(number)
         seconds = time.perf_counter() - started
-        epoch = Epoch(number, loss, _judged(self._model, self._examination, self._group), seconds, self._batches.events)
+        judged = self._model if self._average is None else self._average.model
+        found = _judged(judged, self._examination, self._group)
+        epoch = Epoch(number, loss, found, seconds, self._batches.events)
         self._curve.append(epoch)
         if self._best_epoch is epoch:
-            self._best = {key: tensor.detach().clone() for key, tensor in self._model.state_dict().items()}
+            self._best = {key: tensor.detach().clone() for key, tensor in judged.state_dict().items()}
         self._tell(epoch)
 
     def _learn(self, number: int) -> float:
@@ -220,6 +225,8 @@ class Training:
                 value = self._stepper.step(batch, progress)
             except NotFiniteError as error:
                 raise self._diverged(number, error) from error
+            if self._average is not None:
+                self._average.update(self._model)
             total += value * batch.events
             done += batch.events
             self._progress.step(batch.events, value)
@@ -245,7 +252,8 @@ class Training:
 
     def _save(self) -> None:
         if self._checkpoint is not None and self._group.first and not self._ended:
-            state = Checkpoint.of(self._identity, self._curve, self._best, self._model, self._stepper.optimizer)
+            mean = {} if self._average is None else self._average.averaged.state_dict()
+            state = Checkpoint.of(self._identity, self._curve, self._best, self._model, mean, self._stepper.optimizer)
             state.save(self._checkpoint)
 
     def _resume(self) -> None:
@@ -257,6 +265,8 @@ class Training:
             self._warn(f"{error.message}. It is not used: the training begins anew")
             return
         found.restore(self._model, self._stepper.optimizer)
+        if self._average is not None:
+            self._average.averaged.load_state_dict(dict(found.average))
         self._best = dict(found.best)
         for epoch in found.curve:
             self._curve.append(epoch)

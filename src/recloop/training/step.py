@@ -10,9 +10,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from recloop.config import Train
 from recloop.data.batches import Batch
-from recloop.models.base import Learner
+from recloop.models.base import Criterion, Learner
 from recloop.training.distribution import Processes
-from recloop.training.losses import Criterion
 from recloop.training.schedule import rate_factor
 
 Warn = Callable[[str], None]
@@ -96,8 +95,7 @@ class Stepper:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._half):
-            asked = self._model.predictions(batch)
-        return self._criterion(asked.as_float() if self._half else asked)
+            return self._model.loss(batch, self._criterion)
 
 
 def out_of_memory(error: BaseException) -> bool:

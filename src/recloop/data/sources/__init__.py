@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from recloop.config import MovieLens100K, Sequences, Table
+from recloop.config import MovieLens100K, Sequences, Synthetic, Table
 from recloop.data.sources.canonical import Tables, write_stream
 from recloop.errors import SourceError
 from recloop.files import replace_folder
@@ -28,7 +28,7 @@ class IngestReport:
         return "\n".join([f"{self.kind}: {counts} → {self.target}", *self.notes])
 
 
-def ingest(source: MovieLens100K | Sequences | Table, target: Path, *, base: Path) -> IngestReport:
+def ingest(source: MovieLens100K | Synthetic | Sequences | Table, target: Path, *, base: Path) -> IngestReport:
     """Read a source into the canonical tables, three Parquet files: interactions, items and users.
 
     Args:
@@ -61,20 +61,20 @@ def ingest(source: MovieLens100K | Sequences | Table, target: Path, *, base: Pat
     return IngestReport(source.kind, rows, target, tables.notes)
 
 
-def check(source: MovieLens100K | Sequences | Table, base: Path) -> None:
+def check(source: MovieLens100K | Synthetic | Sequences | Table, base: Path) -> None:
     """Look at the user's own files without taking them in: folder, columns, and the first rows of each table.
 
     Raises:
         SourceError: as `ingest`, as far as that shows.
     """
     check_folder(source, base)
-    if not isinstance(source, MovieLens100K):  # which comes from the network
+    if not isinstance(source, MovieLens100K | Synthetic):  # which come from elsewhere
         tables = _read(source, base)
         for stream in (tables.interactions, tables.items, tables.users):
             next(iter(stream.batches), None)
 
 
-def check_folder(source: MovieLens100K | Sequences | Table, base: Path) -> None:
+def check_folder(source: MovieLens100K | Synthetic | Sequences | Table, base: Path) -> None:
     """Make sure that DVC can watch the folder of the source.
 
     Raises:
@@ -90,12 +90,16 @@ def check_folder(source: MovieLens100K | Sequences | Table, base: Path) -> None:
         )
 
 
-def _read(source: MovieLens100K | Sequences | Table, base: Path) -> Tables:
+def _read(source: MovieLens100K | Synthetic | Sequences | Table, base: Path) -> Tables:
     match source:
         case MovieLens100K():
             from recloop.data.sources.movielens import read_movielens
 
             return read_movielens(source)
+        case Synthetic():
+            from recloop.data.sources.synthetic import read_synthetic
+
+            return read_synthetic(source)
         case Sequences():
             from recloop.data.sources.sequences import read_sequences
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from recloop.config import Loss
 from recloop.errors import ConfigError
-from recloop.models.base import Learner, Predictions
+from recloop.models.base import Criterion, Learner, Predictions, Predictor
 from recloop.training.losses.cross_entropy import catalogue_cross_entropy
 from recloop.training.losses.sampled import (
     Negatives,
@@ -18,9 +18,6 @@ from recloop.training.losses.sampled import (
     gbce_exponent,
     sampled_softmax,
 )
-
-Criterion = Callable[[Predictions], Tensor]
-"""From a model's predictions to their mean loss, each counting by its weight: a scalar to be made small."""
 
 
 def build_criterion(settings: Loss, model: Learner, counts: Tensor) -> Criterion:
@@ -31,23 +28,17 @@ def build_criterion(settings: Loss, model: Learner, counts: Tensor) -> Criterion
         model: to be trained.
         counts: [items]: events of the training period; the negatives are drawn by them.
 
-    Raises:
-        ConfigError: the loss cannot be had with this model.
+    Returns:
+        It raises a ConfigError where the loss cannot be had with the model.
     """
     if settings.kind == "cross_entropy":
-        if not model.by_product:
-            raise ConfigError(
-                f"{model.name} cannot be trained with cross_entropy: its score is no product of vectors, and the whole "
-                "catalogue at every event is out of reach",
-                remedy=f"set models.{model.name}.train.loss to {{kind: sampled_softmax}}, bce, gbce or bpr",
-            )
-        return lambda asked: catalogue_cross_entropy(asked.queries, model.item_matrix(), asked.targets, asked.weights)
+        return _in_float32(_cross_entropy)
     negatives = Negatives(counts.to(model.device), number=settings.negatives, power=settings.popularity)
     exponent = 1.0
     if settings.kind == "gbce":
         exponent = gbce_exponent(settings.negatives, model.catalogue_size, settings.calibration)
 
-    def criterion(asked: Predictions) -> Tensor:
+    def sampled(model: Predictor, asked: Predictions) -> Tensor:
         codes, log_expected = negatives.draw()
         # One read of the item matrix, so that its gradient is written once.
         vectors = model.item_vectors(torch.cat([asked.targets, codes]))
@@ -63,4 +54,24 @@ def build_criterion(settings: Loss, model: Learner, counts: Tensor) -> Criterion
         total = asked.weights.sum().clamp(min=torch.finfo(asked.weights.dtype).tiny)
         return (losses * asked.weights).sum() / total
 
-    return criterion
+    return _in_float32(sampled)
+
+
+def _cross_entropy(model: Predictor, asked: Predictions) -> Tensor:
+    if not model.by_product:
+        raise ConfigError(
+            f"{model.name} cannot be trained with cross_entropy: its score is no product of vectors, and the whole "
+            "catalogue at every event is out of reach",
+            remedy=f"set models.{model.name}.train.loss to {{kind: sampled_softmax}}, bce, gbce or bpr",
+        )
+    return catalogue_cross_entropy(asked.queries, model.item_matrix(), asked.targets, asked.weights)
+
+
+def _in_float32(criterion: Criterion) -> Criterion:
+    """The same loss, computed in float32 whatever a model's layers are computed in."""
+
+    def exact(model: Predictor, asked: Predictions) -> Tensor:
+        with torch.autocast(asked.queries.device.type, enabled=False):
+            return criterion(model, replace(asked, queries=asked.queries.float()))
+
+    return exact
