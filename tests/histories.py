@@ -20,20 +20,24 @@ def prepared_of(
     weights: Sequence[Sequence[float]] | None = None,
     days: Sequence[Sequence[float]] | None = None,
     held_out: int = 2,
+    least: int = 0,
 ) -> Prepared:
     """`histories`: item codes of each user, oldest first. By default every event weighs 1, and they are a day apart.
 
-    With `held_out=0` everything is learnt from, and there are no cases.
+    With `held_out=0` everything is learnt from, and there are no cases. A history shorter than `least` is learnt from as
+    a whole.
     """
     lengths = np.array([len(history) for history in histories])
     ends = np.cumsum(lengths)
     taken = np.concatenate([np.asarray(history, np.int32) for history in histories])
     place = np.concatenate([np.arange(length) for length in lengths])
     periods = np.clip(place - np.repeat(lengths, lengths) + 1 + held_out, 0, held_out).astype(np.int8)
+    short = lengths < least
+    periods[np.repeat(short, lengths)] = 0
     times = place if days is None else np.concatenate([np.asarray(each, np.float64) for each in days])
     weight = np.ones(len(taken)) if weights is None else np.concatenate([np.asarray(each) for each in weights])
     users = np.arange(len(histories), dtype=np.int32)
-    asked = users if held_out else users[:0]
+    asked = users[~short] if held_out else users[:0]
     return Prepared(
         items=taken,
         weights=weight.astype(np.float32),
@@ -49,8 +53,8 @@ def prepared_of(
             }
         ),
         cases={
-            "valid": Cases(asked, ends[: len(asked)] - 2),
-            "test": Cases(asked, ends[: len(asked)] - 1),
+            "valid": Cases(asked, ends[asked] - 2),
+            "test": Cases(asked, ends[asked] - 1),
         },
         meta={},
     )

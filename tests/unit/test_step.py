@@ -17,6 +17,7 @@ from recloop.config import Evaluate, Train
 from recloop.models.base import Learner, Predictions
 from recloop.models.sasrec import Sasrec
 from recloop.training import fit
+from recloop.training.averaging import Average
 from recloop.training.distribution import Processes
 from recloop.training.losses import build_criterion
 from recloop.training.schedule import rate_factor
@@ -101,6 +102,21 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
 def test_the_rate_of_the_schedule_is_what_is_stepped_by() -> None:
     half = stepped(lr=0.1, schedule="linear")[0]  # half of the training is done
     assert_close(half, stepped(lr=0.05)[0])
+
+
+def test_the_average_forgets_the_start_and_then_keeps_its_share() -> None:
+    model = some_model("sasrec")
+    assert isinstance(model, Learner)
+    weight = model.get_parameter("items.weight").data
+    average = Average(model, 0.2)
+    found = []
+    for value in (1.0, 2.0, 3.0, 4.0):
+        weight.fill_(value)
+        average.update(model)
+        found.append(average.model.get_parameter("items.weight")[0, 0].item())
+    # Kept at each step: nothing, then 2/11, then a share of 0.2 at most.
+    assert found == pytest.approx([1, 2 / 11 + 2 * 9 / 11, 0.2 * 20 / 11 + 0.8 * 3, 0.2 * (0.2 * 20 / 11 + 2.4) + 3.2])
+    assert model.get_parameter("items.weight")[0, 0].item() == 4
 
 
 # Several processes.
