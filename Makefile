@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := benchmarks/.peers-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform history test lint types check lock clean bench-quality bench-memory bench-training
+.PHONY: help setup demo train serve platform history test lint types check lock clean bench-quality bench-variants bench-memory bench-training
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ DATA ?=
 ARGS ?=
 bench-quality: setup ## how good every model is on DATA=files (ARGS="--models sasrec bsarec --seeds 0 1 2")
 	@$(BIN)/python -m benchmarks.quality $(if $(DATA),--data $(DATA),--table) $(ARGS)
+
+bench-variants: setup ## what each part of the training is worth on DATA=files: SASRec with one thing changed at a time
+	@$(BIN)/python -m benchmarks.quality --plan benchmarks/variants.yaml $(if $(DATA),--data $(DATA),--table) $(ARGS)
 
 bench-memory: setup ## memory of a training step, by size of the catalogue
 	@$(BIN)/python -m benchmarks.memory $(ARGS)

@@ -41,7 +41,8 @@ LONG = 50
 
 def main() -> None:
     told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    plan: dict[str, Any] = YAML(typ="safe").load(SETTINGS)
+    told.add_argument("--plan", type=Path, default=SETTINGS, help="which models, and their settings")
+    plan: dict[str, Any] = YAML(typ="safe").load(told.parse_known_args()[0].plan)
     told.add_argument("--data", type=Path, nargs="+", default=[])
     told.add_argument(
         "--models", nargs="+", default=list(plan["models"]), choices=list(plan["models"]), metavar="MODEL"
@@ -54,7 +55,7 @@ def main() -> None:
         prepared = leave_one_out(path)
         for model, seed in itertools.product(given.models, given.seeds):
             ways = settings(plan["train"], plan["models"][model], prepared)
-            row(path.stem, prepared, model, ways, seed, given.threads)
+            row(path.stem, prepared, model, plan["models"][model].get("model", model), ways, seed, given.threads)
     show()
 
 
@@ -62,7 +63,7 @@ def settings(train: dict[str, Any], model: dict[str, Any], prepared: Prepared) -
     """All the settings to try: each is `{"train": …, "model": …}`."""
     long = len(prepared.items) > LONG * prepared.user_count
     window = {"max_history": 200, "batch_tokens": 4096} if long else {"max_history": 50}
-    fixed = {key: value for key, value in model.items() if key != "choose"}
+    fixed = {key: value for key, value in model.items() if key not in ("choose", "model")}
     choices = model.get("choose", {})
     return [
         {"train": train | window, "model": fixed | dict(zip(choices, values, strict=True))}
@@ -70,8 +71,14 @@ def settings(train: dict[str, Any], model: dict[str, Any], prepared: Prepared) -
     ]
 
 
-def row(data: str, prepared: Prepared, model: str, ways: list[dict[str, Any]], seed: int, threads: int) -> None:
-    """Train and judge, unless the row is there already."""
+def row(
+    data: str, prepared: Prepared, model: str, kind: str, ways: list[dict[str, Any]], seed: int, threads: int
+) -> None:
+    """Train and judge, unless the row is there already.
+
+    Args:
+        model: what the row is called; most are called as their `kind` is in the catalogue.
+    """
     digest = hashlib.sha256(json.dumps([ways, prepared.item_count, len(prepared.items)]).encode()).hexdigest()[:12]
     rows = read("quality").get("rows", [])
     known = [each for each in rows if (each["data"], each["model"], each["digest"]) == (data, model, digest)]
@@ -79,7 +86,7 @@ def row(data: str, prepared: Prepared, model: str, ways: list[dict[str, Any]], s
         return
     started = time.perf_counter()
     ways = [known[0]["settings"]] if known else ways
-    trained = [(learn(data, prepared, model, way, seed, threads), way) for way in ways]
+    trained = [(learn(data, prepared, model, kind, way, seed, threads), way) for way in ways]
     found, way = max(trained, key=lambda each: each[0].best.ndcg_at_10)
     judged = evaluate(found.model, prepared, "test", JUDGED, way["train"]["max_history"])
     keep(data, model, digest, seed, judged)
@@ -107,12 +114,13 @@ def row(data: str, prepared: Prepared, model: str, ways: list[dict[str, Any]], s
     write("quality", {"rows": [*rows, told]})
 
 
-def learn(data: str, prepared: Prepared, model: str, way: dict[str, Any], seed: int, threads: int) -> FitResult:
+def learn(
+    data: str, prepared: Prepared, model: str, kind: str, way: dict[str, Any], seed: int, threads: int
+) -> FitResult:
     print(f"{data}: {model}, seed {seed}, {json.dumps(way['model'])}", file=sys.stderr, flush=True)
     train = Train.model_validate(way["train"] | {"seed": seed, "threads": threads})
-    return fit(
-        model, prepared, train, JUDGED, way["model"], checkpoint=RESULTS / "running" / f"{data}-{model}.safetensors"
-    )
+    checkpoint = RESULTS / "running" / f"{data}-{model}.safetensors"
+    return fit(kind, prepared, train, JUDGED, way["model"], checkpoint=checkpoint)
 
 
 def users_file(data: str, model: str, digest: str, seed: int) -> Path:

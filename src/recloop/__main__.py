@@ -1,0 +1,5 @@
+"""`python -m recloop`, and so `torchrun -m recloop train MODEL`."""
+
+from recloop.cli import main
+
+main()
