@@ -24,8 +24,8 @@ def prepared_of(
 ) -> Prepared:
     """`histories`: item codes of each user, oldest first. By default every event weighs 1, and they are a day apart.
 
-    With `held_out=0` everything is learnt from, and there are no cases. A history shorter than `least` is learnt from as
-    a whole.
+    With `held_out=0` everything is learnt from, and there are no cases. A history shorter than `least` is
+    learnt from as a whole.
     """
     lengths = np.array([len(history) for history in histories])
     ends = np.cumsum(lengths)

@@ -14,6 +14,10 @@ from recloop.training.losses.cross_entropy import catalogue_cross_entropy
 
 SMALL: dict[str, dict[str, Any]] = {
     "popularity": {},
+    "item_knn": {"neighbours": 3},
+    "ease": {"ridge": 1.0},
+    "ials": {"dim": 4, "iterations": 3},
+    "bpr_mf": {"dim": 4},
     "mf": {"dim": 4},
     "sasrec": {"dim": 8, "blocks": 2, "heads": 2},
     "bert4rec": {"dim": 8, "blocks": 2, "heads": 2},

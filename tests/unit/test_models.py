@@ -258,7 +258,7 @@ def test_an_item_of_another_catalogue_is_refused(name: str, code: int) -> None:
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_known_name() -> None:
-    with pytest.raises(ConfigError, match=r"'sasrek'; did you mean `sasrec`\?\n.*popularity, mf, sasrec"):
+    with pytest.raises(ConfigError, match=r"'sasrek'; did you mean `sasrec`\?\n.*popularity, .*sasrec"):
         model_config("sasrek", {})
 
 

@@ -18,6 +18,10 @@ from recloop.models.base import DESCRIPTION, FORMAT, WEIGHTS, ModelConfig, Recom
 
 CATALOGUE = {
     "popularity": "recloop.models.popularity:Popularity",
+    "item_knn": "recloop.models.item_knn:ItemKnn",
+    "ease": "recloop.models.ease:Ease",
+    "ials": "recloop.models.ials:Ials",
+    "bpr_mf": "recloop.models.bpr_mf:BprMf",
     "mf": "recloop.models.mf:MatrixFactorisation",
     "sasrec": "recloop.models.sasrec:Sasrec",
     "bert4rec": "recloop.models.bert4rec:Bert4Rec",
