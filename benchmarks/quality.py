@@ -50,13 +50,14 @@ def main() -> None:
     told.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     told.add_argument("--threads", type=int, default=2)
     told.add_argument("--table", action="store_true", help="print what is there, and run nothing")
+    told.add_argument("--markdown", action="store_true", help="the table as it stands in the README")
     given = told.parse_args()
-    for path in [] if given.table else given.data:
+    for path in [] if given.table or given.markdown else given.data:
         prepared = leave_one_out(path)
         for model, seed in itertools.product(given.models, given.seeds):
             ways = settings(plan["train"], plan["models"][model], prepared)
             row(path.stem, prepared, model, plan["models"][model].get("model", model), ways, seed, given.threads)
-    show()
+    show(markdown=given.markdown)
 
 
 def settings(train: dict[str, Any], model: dict[str, Any], prepared: Prepared) -> list[dict[str, Any]]:
@@ -139,30 +140,43 @@ def bounds(values: np.ndarray) -> tuple[float, float]:
     return found.low, found.high
 
 
-def show() -> None:
-    """The table: a line a data set and model, means over users and seeds."""
-    table = Table(
-        "data", "model", "seeds", "Recall@10 [95%]", "NDCG@10 [95%]", "Recall@5", "NDCG@5", "s/epoch", "epochs"
-    )
-    rows = read("quality").get("rows", [])
+HEAD = ("data", "model", "seeds", "Recall@10 [95%]", "NDCG@10 [95%]", "Recall@5", "NDCG@5", "epochs", "minutes")
+
+
+def lines() -> list[list[str]]:
+    """A line a data set and model, best first: means over users and seeds, and minutes of a training in all."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for each in rows:
+    for each in read("quality").get("rows", []):
         groups.setdefault((each["data"], each["model"], each["digest"]), []).append(each)
+    found = []
     for (data, model, digest), seeds in sorted(groups.items(), key=lambda group: (group[0][0], -mean(group[1]))):
         cells = []
         for metric in METRICS[2:]:
             files = [users_file(data, model, digest, each["seed"]) for each in seeds]
             if all(file.exists() for file in files):
                 low, high = bounds(np.mean([np.load(file)[metric] for file in files], 0))
-                cells.append(f"{mean(seeds, metric):.4f} [{low:.4f}, {high:.4f}]")
-            else:
-                cells.append(f"{mean(seeds, metric):.4f}")
+            else:  # of each seed by itself: wider than that of their mean
+                low, high = np.mean([each[f"{metric}_interval"] for each in seeds], 0)
+            cells.append(f"{mean(seeds, metric):.4f} [{low:.4f}, {high:.4f}]")
         cells += [f"{mean(seeds, metric):.4f}" for metric in METRICS[:2]]
-        cells += [f"{mean(seeds, 'seconds_per_epoch'):.1f}", f"{mean(seeds, 'epochs'):.0f}"]
-        table.add_row(data, model, str(len(seeds)), *cells)
+        minutes = np.mean([each["seconds_per_epoch"] * each["epochs"] / 60 for each in seeds])
+        found.append([data, model, str(len(seeds)), *cells, f"{mean(seeds, 'epochs'):.0f}", f"{minutes:.1f}"])
+    return found
+
+
+def show(*, markdown: bool) -> None:
+    """The table."""
+    facts = read("quality").get("hardware", machine())
+    note = f"Leave-one-out, full ranking, seen items left out. {facts['cores']} cores, {facts['cpu']}."
+    if markdown:
+        print("\n".join(f"| {' | '.join(line)} |" for line in [HEAD, ["---"] * len(HEAD), *lines()]), note, sep="\n\n")
+        return
+    table = Table(*HEAD)
+    for line in lines():
+        table.add_row(*line)
     console = Console(width=150)
     console.print(table)
-    console.print(f"leave-one-out, full ranking, seen items left out; {read('quality').get('hardware', machine())}")
+    console.print(note)
 
 
 def mean(rows: list[dict[str, Any]], key: str = "ndcg_at_10") -> float:

@@ -53,8 +53,7 @@ class ItemKnn(ClosedForm):
         for block, shared in gram_columns(taken):
             alike = shared / (norms[:, None] * norms[block] + self.config.shrink).clamp(min=1e-12)
             alike[block, torch.arange(len(block), device=self.device)] = 0
-            best, codes = alike.topk(self.neighbours.shape[1], dim=0)
-            self.neighbours[block], self.weights[block] = codes.T, best.T
+            self.weights[block], self.neighbours[block] = alike.T.contiguous().topk(self.neighbours.shape[1])
 
     def _score(self, histories: RaggedTensor, users: Tensor | None, candidates: Tensor | None) -> Tensor:
         histories = histories.last(self.max_history)
