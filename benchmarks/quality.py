@@ -30,6 +30,7 @@ from recloop.config import Evaluate, Train
 from recloop.data.prepared import Prepared
 from recloop.evaluation import Evaluation, evaluate
 from recloop.evaluation.bootstrap import interval
+from recloop.evaluation.seeds import over_seeds
 from recloop.training import FitResult, fit
 
 SETTINGS = Path(__file__).parent / "quality.yaml"
@@ -150,14 +151,12 @@ def lines() -> list[list[str]]:
         groups.setdefault((each["data"], each["model"], each["digest"]), []).append(each)
     found = []
     for (data, model, digest), seeds in sorted(groups.items(), key=lambda group: (group[0][0], -mean(group[1]))):
-        cells = []
-        for metric in METRICS[2:]:
-            files = [users_file(data, model, digest, each["seed"]) for each in seeds]
-            if all(file.exists() for file in files):
-                low, high = bounds(np.mean([np.load(file)[metric] for file in files], 0))
-            else:  # of each seed by itself: wider than that of their mean
-                low, high = np.mean([each[f"{metric}_interval"] for each in seeds], 0)
-            cells.append(f"{mean(seeds, metric):.4f} [{low:.4f}, {high:.4f}]")
+        files = [users_file(data, model, digest, each["seed"]) for each in seeds]
+        if all(file.exists() for file in files):
+            over = over_seeds([dict(np.load(file)) for file in files], JUDGED)
+            cells = [str(over[metric].interval) for metric in METRICS[2:]]
+        else:  # where the benchmark ran elsewhere, and each user's figures are there
+            cells = [f"{mean(seeds, metric):.4f}" for metric in METRICS[2:]]
         cells += [f"{mean(seeds, metric):.4f}" for metric in METRICS[:2]]
         minutes = np.mean([each["seconds_per_epoch"] * each["epochs"] / 60 for each in seeds])
         found.append([data, model, str(len(seeds)), *cells, f"{mean(seeds, 'epochs'):.0f}", f"{minutes:.1f}"])

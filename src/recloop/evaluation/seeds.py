@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from recloop.config import Evaluate
 from recloop.errors import StageError
 from recloop.evaluation.bootstrap import Interval, intervals
-from recloop.evaluation.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -19,27 +19,28 @@ class OverSeeds:
     interval: Interval
     """The mean over users and seeds; users are drawn again, each with its mean over the seeds"""
     between: float
-    """Standard deviation of the seeds' means over users, one degree of freedom less"""
+    """Standard deviation of the seeds' means over users, one degree of freedom less; 0 for one seed"""
 
 
-def over_seeds(evaluations: Sequence[Evaluation]) -> dict[str, OverSeeds]:
-    """Each metric of evaluations that differ in the training's seed.
+def over_seeds(per_user: Sequence[Mapping[str, np.ndarray]], settings: Evaluate) -> dict[str, OverSeeds]:
+    """Each metric of trainings that differ in their seed.
+
+    Args:
+        per_user: of each seed, metric → float64 [users], the same users in the same order (`Evaluation.per_user`).
+        settings: how the bootstrap draws.
 
     Raises:
-        StageError: there are fewer than two, or they are not of the same users.
+        StageError: there is none, or they are not of as many users.
     """
-    if len(evaluations) < 2:
-        raise StageError("between seeds there is nothing to see with fewer than two", remedy="train with another seed")
-    first = evaluations[0]
-    if any(other.user_ids != first.user_ids for other in evaluations):
+    if not per_user or len({len(values) for each in per_user for values in each.values()}) != 1:
         raise StageError("the seeds were judged on different users", remedy="evaluate all of them on the same data")
-    settings = first.settings
     # A row a seed, a column a user.
-    values = {name: np.stack([each.per_user[name] for each in evaluations]) for name in first.per_user}
+    values = {name: np.stack([each[name] for each in per_user]) for name in per_user[0]}
     found = intervals(
         {name: each.mean(0) for name, each in values.items()},
         samples=settings.bootstrap,
         confidence=settings.confidence,
         seed=settings.seed,
     )
-    return {name: OverSeeds(found[name], float(each.mean(1).std(ddof=1))) for name, each in values.items()}
+    more = min(1, len(per_user) - 1)
+    return {name: OverSeeds(found[name], float(each.mean(1).std(ddof=more))) for name, each in values.items()}
