@@ -41,6 +41,18 @@ def check() -> None:
     print("params.yaml is valid, and the source can be read")
 
 
+@app.command()
+def preset(name: Annotated[str | None, typer.Argument(help="Default: say which there are.")] = None) -> None:
+    """Set params.yaml up for a known case, such as a textbook's."""
+    from recloop.presets import apply_preset, presets
+
+    if name is None:
+        print("\n".join(f"{known}: {what}" for known, what in presets().items()))
+    else:
+        changes = apply_preset(name, Project.find().root / "params.yaml")
+        print("\n".join(changes) or f"params.yaml has the settings of {name} already")
+
+
 # The stages of dvc.yaml.
 
 
@@ -83,10 +95,13 @@ def prepare() -> None:
 
 @app.command()
 def train(model: ModelName) -> None:
-    """Stage: train one model."""
+    """Stage: train one model. Under `torchrun` its processes do it together."""
     from recloop.registry.stages import train
+    from recloop.training import is_first
 
-    print(train(Project.find(), model))
+    result = train(Project.find(), model)
+    if is_first():
+        print(result)
 
 
 @app.command()
@@ -104,6 +119,21 @@ def compare() -> None:
 
     project = Project.find()
     print(compare(project.reports, project.params.zoo, project.params.evaluate))
+
+
+@app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="A model with a search space under `tune` in params.yaml.")],
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Of the study in all, every worker's. Default: tune.trials.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Begin no trial after so many seconds.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Leave params.yaml as it is.")] = False,
+) -> None:
+    """Search for better settings of a model; write the best into params.yaml, for you to review."""
+    from recloop.tuning.run import tune
+
+    tune(Project.find(), model, trials=trials, timeout=timeout, dry_run=dry_run).show()
 
 
 # Acts on what is live.
