@@ -162,7 +162,7 @@ def test_the_perceptrons_first_layer_is_that_of_ones_and_zeros_over_the_catalogu
     weights = model.state_dict()
     shown = torch.zeros(12)
     shown[[3, 7, 1]] = 1
-    x = (shown @ weights["items.weight"][:12] + weights["items.weight"][12]).relu()
+    x = (8**0.5 * (shown @ weights["items.weight"][:12] + weights["items.weight"][12])).relu()
     x = (weights["layers.2.weight"] @ x + weights["layers.2.bias"]).relu()
     wanted = weights["output.weight"] @ x + weights["output.bias"]
     assert torch.allclose(model.score(ragged([3, 7, 1]))[0], wanted, rtol=1e-4, atol=1e-4)

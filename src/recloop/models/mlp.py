@@ -51,8 +51,8 @@ class Mlp(SequenceModel):
             layers += [nn.Linear(before, after), activation(), nn.Dropout(config.dropout)]
         self.layers = nn.Sequential(*layers)
         self.output = nn.Linear(widths[-1], catalogue_size)
-        # Large values inside, none outside: plain SGD at 0.01 learns from these, and next to nothing from torch's own.
-        nn.init.normal_(self.items.weight)
+        # Layers that keep values as large as they come, and scores that begin at none: plain SGD at 0.01 learns from
+        # these, and next to nothing from torch's own.
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
         for layer in self.layers:
@@ -61,7 +61,7 @@ class Mlp(SequenceModel):
 
     def hidden(self, tokens: RaggedTensor) -> Tensor:
         """The last hidden layer, and a one for the bias of each output: [tokens, width + 1]"""
-        x = self.layers(bags(self.items(tokens.values), tokens))
+        x = self.layers(bags(self.items(tokens.values) * self.config.hidden[0] ** 0.5, tokens))
         return torch.cat([x, x.new_ones(len(x), 1)], 1)
 
     def item_matrix(self) -> Tensor:
