@@ -126,11 +126,11 @@ def learn(
 
 
 def users_file(data: str, model: str, digest: str, seed: int) -> Path:
-    return RESULTS / "running" / f"{data}-{model}-{digest}-{seed}.npz"
+    return RESULTS / "users" / f"{data}-{model}-{digest}-{seed}.npz"
 
 
 def keep(data: str, model: str, digest: str, seed: int, judged: Evaluation) -> None:
-    """A number a user and metric, for means over seeds: too much for the report, and not committed."""
+    """A number a user and metric, for means over seeds: too much for the report, but little when compressed."""
     path = users_file(data, model, digest, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **{metric: judged.per_user[metric] for metric in METRICS})
@@ -155,7 +155,7 @@ def lines() -> list[list[str]]:
         if all(file.exists() for file in files):
             over = over_seeds([dict(np.load(file)) for file in files], JUDGED)
             cells = [str(over[metric].interval) for metric in METRICS[2:]]
-        else:  # where the benchmark ran elsewhere, and each user's figures are there
+        else:
             cells = [f"{mean(seeds, metric):.4f}" for metric in METRICS[2:]]
         cells += [f"{mean(seeds, metric):.4f}" for metric in METRICS[:2]]
         minutes = np.mean([each["seconds_per_epoch"] * each["epochs"] / 60 for each in seeds])
