@@ -127,6 +127,15 @@ def test_a_checkpoint_of_another_config_is_not_used_and_what_differs_is_named(tm
     assert "begins anew" in told[0]
 
 
+def test_a_checkpoint_whose_epochs_were_judged_otherwise_is_not_used(tmp_path: Path) -> None:
+    path, told = tmp_path / "a.safetensors", []
+    with pytest.raises(Stopped):
+        trained(path, stop_at=3)
+    prepared = prepared_of(walks(users=30, items=10, length=9), items=10)
+    fit("sasrec", prepared, TRAIN, Evaluate(), MODEL, progress=False, checkpoint=path, warn=told.append)
+    assert "evaluate.exclude_seen was False and is True" in told[0]
+
+
 def test_a_checkpoint_that_is_damaged_is_not_used(tmp_path: Path) -> None:
     path, told = tmp_path / "a.safetensors", []
     with pytest.raises(Stopped):

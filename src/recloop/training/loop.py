@@ -103,6 +103,7 @@ def fit(
             model,
             prepared,
             _settings(name, train, model.config),
+            evaluate,
             examination,
             group,
             on_epoch=on_epoch if group.first else None,
@@ -123,7 +124,8 @@ def _compute(
     only = Epoch(0, None, _judged(model, examination, group), seconds, events)
     if on_epoch is not None and group.first:
         on_epoch(only.number, only.metrics)
-    return FitResult(model.cpu(), only, (only,), 0.0, model.device.type)
+    device = model.device.type
+    return FitResult(model.cpu(), only, (only,), 0.0, device)
 
 
 def _judged(model: Recommender, examination: Examination, group: Processes) -> dict[str, float]:
@@ -143,6 +145,7 @@ class Training:
         model: Learner,
         prepared: Prepared,
         settings: Train,
+        evaluate: Evaluate,
         examination: Examination,
         group: Processes,
         *,
@@ -156,7 +159,7 @@ class Training:
         self._on_epoch = on_epoch
         self._warn = warn
         self._checkpoint = checkpoint
-        self._identity = _identity(model, prepared, settings, group)
+        self._identity = _identity(model, prepared, settings, evaluate, group)
         self._batches = TrainingBatches(
             prepared,
             batch_tokens=settings.batch_tokens,
@@ -273,14 +276,20 @@ class Training:
             self._tell(epoch)
 
 
-def _identity(model: Learner, prepared: Prepared, settings: Train, group: Processes) -> dict[str, Any]:
+def _identity(
+    model: Learner, prepared: Prepared, settings: Train, evaluate: Evaluate, group: Processes
+) -> dict[str, Any]:
     """What a training is told apart by, under the names a person knows."""
     data = hashlib.sha256()
-    for array in (prepared.items, prepared.weights, prepared.periods, prepared.starts):
+    asked = prepared.cases["valid"]
+    arrays = (prepared.items, prepared.weights, prepared.periods, prepared.timestamps, prepared.starts, prepared.ends)
+    for array in (*arrays, asked.users, asked.positions):
         data.update(array.tobytes())
     own = {f"models.{model.name}.{key}": value for key, value in model.config.model_dump(mode="json").items()}
     own.pop(f"models.{model.name}.train")
     shared = {f"train.{key}": value for key, value in settings.model_dump(mode="json").items()}
+    judged = evaluate.model_dump(mode="json", include={"k", "targets", "exclude_seen"})
+    shared |= {f"evaluate.{key}": value for key, value in judged.items()} | {"device": model.device.type}
     rest = {"model": model.name, "data": data.hexdigest()[:16], "processes": group.world, "torch": torch.__version__}
     return own | shared | rest
 

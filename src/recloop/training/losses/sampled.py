@@ -26,11 +26,11 @@ class Negatives:
             number: how many are drawn at a time.
             power: 0 draws all items alike; 1 by their popularity. Items without events count as if they had one.
         """
-        shares = counts.double().clamp(min=1).pow(power)
+        shares = counts.cpu().double().clamp(min=1).pow(power)  # on a GPU a running sum is not the same bits every time
         shares /= shares.sum()
         self._number = number
-        self._edges = shares.cumsum(0)
-        self._log_expected = (shares.log() + math.log(number)).float()
+        self._edges = shares.cumsum(0).to(counts.device)
+        self._log_expected = (shares.log() + math.log(number)).float().to(counts.device)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Item codes, int64 [number], and the log of how often each is drawn on average, float32 [number]."""
