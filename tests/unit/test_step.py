@@ -21,7 +21,7 @@ from recloop.training.averaging import Average
 from recloop.training.distribution import Processes
 from recloop.training.losses import build_criterion
 from recloop.training.schedule import rate_factor
-from recloop.training.step import Stepper
+from recloop.training.step import NotFiniteError, Stepper
 from tests.histories import prepared_of, walks
 from tests.zoo import batch_of, some_model
 
@@ -86,6 +86,21 @@ def test_a_clipped_step_goes_the_same_way_but_no_farther() -> None:
     assert plain.norm() > 0.1 * 0.01
     assert clipped.norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)
     assert torch.cosine_similarity(plain, clipped, dim=0).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    predicts, start = Sasrec.predictions, some_model("sasrec", max_history=8)
+
+    def predictions(self: Sasrec, batch: Any) -> Predictions:
+        self.get_parameter("norm.bias").register_hook(lambda gradient: gradient * math.nan)
+        models.append(self)
+        return predicts(self, batch)
+
+    models: list[Sasrec] = []
+    monkeypatch.setattr(Sasrec, "predictions", predictions)
+    with pytest.raises(NotFiniteError):
+        stepped()
+    assert_close(models[0], start)
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:

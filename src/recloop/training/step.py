@@ -56,11 +56,9 @@ class Stepper:
                 parameter.grad = torch.zeros_like(parameter)
         self._processes.add_up([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
         value = loss.item()
-        if self._settings.clip_norm is not None:
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm)
-            value = value if bool(norm.isfinite()) else math.nan
-        if not math.isfinite(value):
-            raise NotFiniteError(value)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm or math.inf)
+        if not math.isfinite(value) or not bool(norm.isfinite()):
+            raise NotFiniteError(value if not math.isfinite(value) else math.nan)
         self.optimizer.step()
         return value
 
