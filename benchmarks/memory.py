@@ -62,7 +62,8 @@ def step(items: int, loss: str) -> int:
     stepper = Stepper(model, build_criterion(train.loss, model, torch.ones(items)), train, Processes(), warn=print)
     sequences = EVENTS // LENGTH
     histories = RaggedTensor(torch.randint(items, (EVENTS,)), torch.arange(sequences + 1) * LENGTH)
-    batch = Batch(histories, torch.ones(EVENTS), torch.zeros(sequences, dtype=torch.int64), histories.values)
+    users, ones = torch.zeros(sequences, dtype=torch.int64), torch.ones(EVENTS)
+    batch = Batch(histories, ones, users, shown=histories.values, chances=ones, seed=0)
     for _ in range(2):
         stepper.step(batch, 0.5)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -61,7 +61,7 @@ def test_the_blockwise_cross_entropy_is_exact_with_its_gradients(monkeypatch: py
     logits, shares = reference(asked, model)
     plain = (shares * F.cross_entropy(logits, asked.targets, reduction="none")).sum()
     wanted = torch.autograd.grad(3 * plain, (asked.queries, model.matrix))
-    ours = build_criterion(Loss(), model, torch.ones(ITEMS))(model, asked)
+    ours = build_criterion(Loss(), model, torch.ones(ITEMS))()(model, asked)
     found = torch.autograd.grad(3 * ours, (asked.queries, model.matrix))
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
     for one, other in zip(found, wanted, strict=True):
@@ -126,7 +126,7 @@ def test_the_sampled_losses_are_what_they_are_written_to_be(
             )
     plain = (shares * torch.stack(losses)).sum()
     wanted = torch.autograd.grad(plain, (asked.queries, model.matrix))
-    ours = build_criterion(settings, model, COUNTS)(model, asked)
+    ours = build_criterion(settings, model, COUNTS)()(model, asked)
     found = torch.autograd.grad(ours, (asked.queries, model.matrix))
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
     for one, other in zip(found, wanted, strict=True):
@@ -163,7 +163,7 @@ def test_gbce_without_calibration_is_bce() -> None:
 @pytest.mark.parametrize("kind", ["cross_entropy", "sampled_softmax", "bce", "gbce", "bpr"])
 def test_a_catalogue_of_one_item_gives_a_finite_loss(kind: Any) -> None:
     model, asked = case(items=1)
-    loss = build_criterion(Loss(kind=kind), model, torch.tensor([7]))(model, asked)
+    loss = build_criterion(Loss(kind=kind), model, torch.tensor([7]))()(model, asked)
     loss.backward()
     assert loss.isfinite()
     assert asked.queries.grad is not None
@@ -176,4 +176,4 @@ def test_a_score_that_is_no_product_cannot_have_the_loss_over_the_catalogue() ->
 
     with pytest.raises(ConfigError, match=r"fixed cannot be trained with cross_entropy.*\n.*sampled_softmax"):
         model = Other(torch.zeros(3, 2))
-        build_criterion(Loss(), model, torch.ones(3))(model, case(items=3)[1])
+        build_criterion(Loss(), model, torch.ones(3))()(model, case(items=3)[1])

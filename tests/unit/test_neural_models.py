@@ -205,7 +205,7 @@ def test_neumf_is_not_trained_over_the_whole_catalogue() -> None:
     with pytest.raises(
         ConfigError, match=r"neumf cannot be trained with cross_entropy.*\n.*models\.neumf\.train\.loss"
     ):
-        build_criterion(Loss(kind="cross_entropy"), model, torch.ones(12))(model, model.predictions(batch_of([1, 2])))
+        build_criterion(Loss(kind="cross_entropy"), model, torch.ones(12))()(model, model.predictions(batch_of([1, 2])))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 A training epoch cuts every user's history into windows, puts windows of like length together (so that a model that
 must pad inside, pads little) and fills each batch up to a number of events. What comes first is drawn anew every
-epoch from the seed and the epoch's number alone.
+epoch from the seed and the epoch's number alone; so is all else that is left to chance while a batch is learnt from.
 """
 
 from __future__ import annotations
@@ -118,6 +118,10 @@ class Batch:
     shown: Tensor
     """int64 [events]: what a model is shown of each event: the item itself, or another one, or the catalogue's size for
     nothing, where histories are augmented"""
+    chances: Tensor
+    """float32 [events]: a number from 0 to 1, drawn anew each epoch: for models that hide events"""
+    seed: int
+    """Of what else is drawn while it is learnt from"""
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -126,7 +130,9 @@ class Batch:
         """Some of its windows."""
         rows = torch.arange(len(self), device=self.users.device)[which]
         histories, events = self.histories.take(rows)
-        return Batch(histories, self.weights[events], self.users[rows], self.shown[events])
+        return Batch(
+            histories, self.weights[events], self.users[rows], self.shown[events], self.chances[events], self.seed
+        )
 
     @property
     def events(self) -> int:
@@ -220,4 +226,6 @@ class TrainingBatches:
             weights=torch.from_numpy(self._weights[rows].astype(np.float32)).to(self._device),
             users=torch.from_numpy(users.astype(np.int64)).to(self._device),
             shown=torch.from_numpy(shown.astype(np.int64)).to(self._device),
+            chances=torch.from_numpy(rng.random(len(rows), np.float32)).to(self._device),
+            seed=int(rng.integers(1 << 62)),
         )

@@ -57,15 +57,23 @@ class Bert4Rec(Transformer):
         return self.hidden(tokens)[tokens.offsets[1:] - 1]
 
     def predictions(self, batch: Batch) -> Predictions:
-        """The hidden events, drawn anew each time, given those that are not. At least one of each window is."""
-        targets = batch.histories
+        """The hidden events, other ones each epoch, given those that are not. At least one of each window is.
+
+        Those of a window together count as much as all its events.
+        """
+        targets, weights = batch.histories, batch.weights
         last = targets.offsets[1:] - 1
-        device = targets.values.device
-        alone = torch.rand(len(batch), device=device) < self.config.last_only
-        chance = torch.rand(len(targets.values), device=device)
-        hide = (chance < self.config.masked) & ~alone[targets.rows]
-        some = torch.zeros(len(batch), device=device).index_add_(0, targets.rows, hide.float()) > 0
+        # Below `last_only` the newest event's chance says that it alone is hidden; above, what is left is as good as new.
+        newest, chances = batch.chances[last], batch.chances.clone()
+        alone = newest < self.config.last_only
+        chances[last] = (newest - self.config.last_only) / max(1 - self.config.last_only, 1e-12)
+        hide = (chances < self.config.masked) & ~alone[targets.rows]
+        some = weights.new_zeros(len(batch)).index_add_(0, targets.rows, hide.float()) > 0
         hide[last] |= ~some
         tokens = RaggedTensor(batch.shown.masked_fill(hide, self.catalogue_size), targets.offsets, targets.times)
         hidden = hide.nonzero()[:, 0]
-        return Predictions(self.hidden(tokens)[hidden], targets.values[hidden], batch.weights[hidden])
+        whole, part = (
+            weights.new_zeros(len(batch)).index_add_(0, targets.rows, each) for each in (weights, weights * hide)
+        )
+        share = (whole / part.clamp(min=torch.finfo(weights.dtype).tiny))[targets.rows[hidden]]
+        return Predictions(self.hidden(tokens)[hidden], targets.values[hidden], weights[hidden] * share)

@@ -16,6 +16,8 @@ every user. An empty history gives the origin: what everybody likes.
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -51,6 +53,10 @@ class MatrixFactorisation(Predictor):
         nn.init.zeros_(self.users.weight)
         nn.init.normal_(self.items.weight, std=0.1)
         self._space: tuple[tuple[int, int, torch.device], tuple[Tensor, Tensor, Tensor]] | None = None
+
+    def train(self, mode: bool = True) -> Self:
+        self._space = None  # an optimiser's fused step changes weights without their version telling so
+        return super().train(mode)
 
     def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
         """The folded-in vector, and a one for the bias: [batch, dim + 1]. An empty history gives the origin."""

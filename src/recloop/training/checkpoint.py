@@ -12,18 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
-from torch.optim import Optimizer
 
 from recloop.errors import ModelError
 from recloop.files import replacing
 from recloop.models.base import Learner
 from recloop.training.result import Epoch
+from recloop.training.step import Stepper
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Checkpoint:
     """Their running mean, where there is one"""
     optimizer: Mapping[str, Tensor]
     """What the optimiser remembers of each parameter, as `number.name`"""
-    generators: Mapping[str, Tensor]
-    """Where torch's random generators stand, by device"""
+    pieces: int
+    """In how many a batch was learnt from, for want of memory"""
 
     def save(self, path: Path) -> None:
         """Write it; what was there is replaced when all of it is on the disk."""
@@ -52,7 +51,6 @@ class Checkpoint:
             "weights": self.weights,
             "average": self.average,
             "optimizer": self.optimizer,
-            "generators": self.generators,
         }
         tensors = {
             f"{part}.{name}": tensor.detach().cpu().contiguous()
@@ -63,6 +61,7 @@ class Checkpoint:
             "format": FORMAT,
             "identity": dict(self.identity),
             "curve": [asdict(epoch) | {"valid": dict(epoch.valid)} for epoch in self.curve],
+            "pieces": self.pieces,
         }
         with replacing(path) as part:
             part.write_bytes(serialize(tensors, {"recloop": json.dumps(told)}))
@@ -104,7 +103,7 @@ class Checkpoint:
             weights=part("weights."),
             average=part("average."),
             optimizer=part("optimizer."),
-            generators=part("generators."),
+            pieces=told["pieces"],
         )
 
     @classmethod
@@ -115,31 +114,27 @@ class Checkpoint:
         best: Mapping[str, Tensor],
         model: Learner,
         average: Mapping[str, Tensor],
-        optimizer: Optimizer,
+        stepper: Stepper,
     ) -> Checkpoint:
         """Of a training that stands after an epoch."""
-        generators = {"cpu": torch.get_rng_state()}
-        if model.device.type == "cuda":
-            generators["cuda"] = torch.cuda.get_rng_state(model.device)
         remembered = {
             f"{number}.{name}": value
-            for number, state in optimizer.state_dict()["state"].items()
+            for number, state in stepper.optimizer.state_dict()["state"].items()
             for name, value in state.items()
             if isinstance(value, Tensor)
         }
-        return cls(identity, tuple(curve), best, model.state_dict(), average, remembered, generators)
+        return cls(identity, tuple(curve), best, model.state_dict(), average, remembered, stepper.pieces)
 
-    def restore(self, model: Learner, optimizer: Optimizer) -> None:
-        """Put the model, its optimiser and torch's random generators back to where they were."""
+    def restore(self, model: Learner, stepper: Stepper) -> None:
+        """Put the model and what takes its steps back to where they were."""
         model.load_state_dict(dict(self.weights))
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in self.optimizer.items():
             number, _, name = key.partition(".")
             state.setdefault(int(number), {})[name] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        torch.set_rng_state(self.generators["cpu"])
-        if model.device.type == "cuda":
-            torch.cuda.set_rng_state(self.generators["cuda"], model.device)
+        groups = stepper.optimizer.state_dict()["param_groups"]
+        stepper.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        stepper.pieces = self.pieces
 
 
 def _short(value: Any) -> str:

@@ -97,8 +97,6 @@ def fit(
         assert isinstance(model, Learner)  # noqa: S101 – the two ways there are
         model.begin(prepared)
         group.agree(model.state_dict().values())
-        if group.rank:
-            torch.manual_seed(train.seed + group.rank)  # each drops out, and draws negatives, for itself
         training = Training(
             model,
             prepared,
@@ -256,7 +254,7 @@ class Training:
     def _save(self) -> None:
         if self._checkpoint is not None and self._group.first and not self._ended:
             mean = {} if self._average is None else self._average.averaged.state_dict()
-            state = Checkpoint.of(self._identity, self._curve, self._best, self._model, mean, self._stepper.optimizer)
+            state = Checkpoint.of(self._identity, self._curve, self._best, self._model, mean, self._stepper)
             state.save(self._checkpoint)
 
     def _resume(self) -> None:
@@ -267,7 +265,7 @@ class Training:
         except ModelError as error:
             self._warn(f"{error.message}. It is not used: the training begins anew")
             return
-        found.restore(self._model, self._stepper.optimizer)
+        found.restore(self._model, self._stepper)
         if self._average is not None:
             self._average.averaged.load_state_dict(dict(found.average))
         self._best = dict(found.best)

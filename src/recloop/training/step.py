@@ -1,4 +1,9 @@
-"""One step of learning: from a batch to changed weights, in as many pieces as memory asks for."""
+"""One step of learning: from a batch to changed weights, in as many pieces as memory asks for.
+
+What is left to chance follows from the batch's seed alone: the negatives, which all pieces and processes share, and what
+drops out, which each process draws for itself. So a training goes on from a checkpoint without having to know where any
+random generator stood, and a batch that is learnt from again, in smaller pieces, meets the same negatives.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +30,25 @@ class Stepper:
     """Takes steps. Where a batch does not fit into memory it is learnt from in pieces, to the same effect."""
 
     def __init__(
-        self, model: Learner, criterion: Criterion, settings: Train, processes: Processes, *, warn: Warn
+        self,
+        model: Learner,
+        criterion: Callable[[], Criterion],
+        settings: Train,
+        processes: Processes,
+        *,
+        warn: Warn,
     ) -> None:
+        """
+        Args:
+            criterion: gives that of each step.
+            warn: is told where a batch did not fit.
+        """
         self.optimizer = _optimizer(model, settings)
+        self.pieces = 1
+        """In how many a batch is learnt from: more than one where it did not fit into memory"""
         self._model, self._criterion = model, criterion
         self._settings, self._processes = settings, processes
         self._warn = warn
-        self._pieces = 1
         device = model.device
         self._half = device.type == "cuda" and settings.precision != "fp32" and torch.cuda.is_bf16_supported()
 
@@ -69,31 +86,35 @@ class Stepper:
             weight: of all events that the step learns from.
         """
         while True:
-            self.optimizer.zero_grad()
-            total = torch.zeros((), device=self._model.device)
             try:
-                for piece in range(min(self._pieces, len(batch))):
-                    part = batch.rows(slice(piece, None, self._pieces)) if self._pieces > 1 else batch
-                    share = part.weights.sum() / max(weight, torch.finfo(torch.float32).tiny)
-                    loss = self._loss(part) * share
-                    loss.backward()
-                    total += loss.detach()
-                return total
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or self._pieces >= len(batch):
+                return self._attempt(batch, weight)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or self.pieces >= len(batch):
                     raise
-            self.optimizer.zero_grad()  # outside of `except`: the error holds what the step had made
+            # Outside of `except`: until here the error, and by it the attempt, held on to what there was no room for.
+            self.optimizer.zero_grad()
             if self._model.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self._pieces *= 2
+            self.pieces *= 2
             self._warn(
-                f"{self._model.name}: out of memory; from here on each batch is learnt from in {self._pieces} pieces, "
+                f"{self._model.name}: out of memory; from here on each batch is learnt from in {self.pieces} pieces, "
                 "to the same effect. A lower train.batch_tokens would be quicker"
             )
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._half):
-            return self._model.loss(batch, self._criterion)
+    def _attempt(self, batch: Batch, weight: float) -> torch.Tensor:
+        self.optimizer.zero_grad()
+        torch.manual_seed(batch.seed)
+        criterion = self._criterion()
+        torch.manual_seed(batch.seed + 1 + self._processes.rank)
+        total = torch.zeros((), device=self._model.device)
+        for piece in range(min(self.pieces, len(batch))):
+            part = batch.rows(slice(piece, None, self.pieces)) if self.pieces > 1 else batch
+            share = part.weights.sum() / max(weight, torch.finfo(torch.float32).tiny)
+            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._half):
+                loss = self._model.loss(part, criterion) * share
+            loss.backward()
+            total += loss.detach()
+        return total
 
 
 def out_of_memory(error: BaseException) -> bool:

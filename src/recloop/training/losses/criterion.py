@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -20,8 +21,8 @@ from recloop.training.losses.sampled import (
 )
 
 
-def build_criterion(settings: Loss, model: Learner, counts: Tensor) -> Criterion:
-    """The loss that `model` is trained with.
+def build_criterion(settings: Loss, model: Learner, counts: Tensor) -> Callable[[], Criterion]:
+    """The loss that `model` is trained with, for one step each time it is called.
 
     Args:
         settings: which, and of how many negatives.
@@ -29,32 +30,37 @@ def build_criterion(settings: Loss, model: Learner, counts: Tensor) -> Criterion
         counts: [items]: events of the training period; the negatives are drawn by them.
 
     Returns:
-        It raises a ConfigError where the loss cannot be had with the model.
+        Gives a criterion with negatives of its own, drawn from torch's random generator. The criterion raises a
+        ConfigError where the loss cannot be had with the model.
     """
     if settings.kind == "cross_entropy":
-        return _in_float32(_cross_entropy)
+        return lambda: _in_float32(_cross_entropy)
     negatives = Negatives(counts.to(model.device), number=settings.negatives, power=settings.popularity)
     exponent = 1.0
     if settings.kind == "gbce":
         exponent = gbce_exponent(settings.negatives, model.catalogue_size, settings.calibration)
 
-    def sampled(model: Predictor, asked: Predictions) -> Tensor:
+    def drawn() -> Criterion:
         codes, log_expected = negatives.draw()
-        # One read of the item matrix, so that its gradient is written once.
-        vectors = model.item_vectors(torch.cat([asked.targets, codes]))
-        own, others = vectors[: len(asked.targets)], vectors[len(asked.targets) :]
-        right = model.match_each(asked.queries, own)
-        wrong = model.match(asked.queries, others).masked_fill(codes == asked.targets[:, None], -torch.inf)
-        if settings.kind == "sampled_softmax":
-            losses = sampled_softmax(right, wrong, log_expected)
-        elif settings.kind == "bpr":
-            losses = bayesian_personalised_ranking(right, wrong)
-        else:
-            losses = binary_cross_entropy(right, wrong, exponent)
-        total = asked.weights.sum().clamp(min=torch.finfo(asked.weights.dtype).tiny)
-        return (losses * asked.weights).sum() / total
 
-    return _in_float32(sampled)
+        def sampled(model: Predictor, asked: Predictions) -> Tensor:
+            # One read of the item matrix, so that its gradient is written once.
+            vectors = model.item_vectors(torch.cat([asked.targets, codes]))
+            own, others = vectors[: len(asked.targets)], vectors[len(asked.targets) :]
+            right = model.match_each(asked.queries, own)
+            wrong = model.match(asked.queries, others).masked_fill(codes == asked.targets[:, None], -torch.inf)
+            if settings.kind == "sampled_softmax":
+                losses = sampled_softmax(right, wrong, log_expected)
+            elif settings.kind == "bpr":
+                losses = bayesian_personalised_ranking(right, wrong)
+            else:
+                losses = binary_cross_entropy(right, wrong, exponent)
+            total = asked.weights.sum().clamp(min=torch.finfo(asked.weights.dtype).tiny)
+            return (losses * asked.weights).sum() / total
+
+        return _in_float32(sampled)
+
+    return drawn
 
 
 def _cross_entropy(model: Predictor, asked: Predictions) -> Tensor:
