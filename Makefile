@@ -63,10 +63,11 @@ types: setup ## types
 
 check: lint types test ## what CI runs
 
-# What the benchmarks measure goes into benchmarks/results. DATA: files in the `sequences` form.
+# What the benchmarks measure goes into benchmarks/results. DATA: files in the `sequences` form; for bench-quality and
+# bench-variants also a MovieLens ratings.csv, with ties in time in both orders.
 DATA ?=
 ARGS ?=
-bench-quality: setup ## how good every model is on DATA=files (ARGS="--models sasrec bsarec --seeds 0 1 2")
+bench-quality: setup ## how good every model is on DATA=files, `sequences` or a MovieLens ratings.csv (ARGS="--models sasrec bsarec --seeds 0 1 2")
 	@$(BIN)/python -m benchmarks.quality $(if $(DATA),--data $(DATA),--table) $(ARGS)
 
 bench-variants: setup ## what each part of the training is worth on DATA=files: SASRec with one thing changed at a time

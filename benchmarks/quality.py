@@ -2,42 +2,72 @@
 
     python -m benchmarks.quality --data FOLDER/Beauty.txt FOLDER/ml-1m.txt --models sasrec bsarec --seeds 0 1 2
 
-Takes any file in the `sequences` form: its order is all the time it has, so ties in time stand as in the file. Where a
-model has several settings in `quality.yaml`, all are trained with the first seed and the validation period chooses; the
-test period is looked at once, with the chosen one. Every row is written as soon as it is there and not computed again
-while the settings are the same, so a long run may be stopped and gone on with. `--table` prints what is there.
+Takes any file in the `sequences` form: its order is all the time it has, so ties in time stand as in the file. Takes
+MovieLens' `ratings.csv` too, which has times: there a user's events at one time are put in one order and in the other,
+and figures that differ rest on an order that nobody observed. The settings stand in `quality.yaml`; the epoch is
+chosen on the validation period, and the test period is looked at once. Every row is written as soon as it is there and
+not computed again while data and settings are the same, so a long run may be stopped and gone on with, and several
+processes may run side by side. `--table` prints what is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import itertools
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
-from benchmarks.data import leave_one_out
-from benchmarks.report import RESULTS, machine, read, write
-from recloop.config import Evaluate, Train
+from benchmarks.data import has_times, leave_one_out, name_of
+from benchmarks.report import RESULTS, commit, machine, read, write
+from recloop.config import Evaluate, TimeTies, Train
 from recloop.data.prepared import Prepared
 from recloop.evaluation import Evaluation, evaluate
 from recloop.evaluation.bootstrap import interval
 from recloop.evaluation.seeds import over_seeds
-from recloop.training import FitResult, fit
+from recloop.training import fit
 
 SETTINGS = Path(__file__).parent / "quality.yaml"
+RUNNING = RESULTS / "running"
+MEASURED = commit()
+"""Asked at the start: what is committed while a long run goes on is not what runs."""
+ORDERS: tuple[TimeTies, ...] = ("forward", "reversed")
 JUDGED = Evaluate()
 METRICS = ("recall_at_5", "ndcg_at_5", "recall_at_10", "ndcg_at_10")
 LONG = 50
-"""A data set whose histories are longer than this on average is read 200 events back, others 50: as the papers do."""
+"""A data set whose histories are longer than this on average is trained as `long`, others as `short`."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a row is of."""
+
+    data: str
+    model: str
+    """What the row is called; most are called as their kind in the catalogue."""
+    time_ties: Literal["file", TimeTies]
+    """`file`: the data has an order and no times."""
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.data}-{self.model}-{self.time_ties}-{self.seed}"
+
+    def seeds_in(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows that differ in the seed at most, or in what was found."""
+        key = (self.data, self.model, self.time_ties)
+        return [row for row in rows if (row["data"], row["model"], row["time_ties"]) == key]
 
 
 def main() -> None:
@@ -54,49 +84,51 @@ def main() -> None:
     told.add_argument("--markdown", action="store_true", help="the table as it stands in the README")
     given = told.parse_args()
     for path in [] if given.table or given.markdown else given.data:
-        prepared = leave_one_out(path)
-        for model, seed in itertools.product(given.models, given.seeds):
-            ways = settings(plan["train"], plan["models"][model], prepared)
-            row(path.stem, prepared, model, plan["models"][model].get("model", model), ways, seed, given.threads)
+        for order in ORDERS if has_times(path) else ORDERS[:1]:
+            prepared = leave_one_out(path, order)
+            for model, seed in itertools.product(given.models, given.seeds):
+                run = Run(name_of(path), model, order if has_times(path) else "file", seed)
+                row(
+                    run,
+                    prepared,
+                    plan["models"][model].get("model", model),
+                    settings(plan, model, prepared),
+                    given.threads,
+                )
     show(markdown=given.markdown)
 
 
-def settings(train: dict[str, Any], model: dict[str, Any], prepared: Prepared) -> list[dict[str, Any]]:
-    """All the settings to try: each is `{"train": …, "model": …}`."""
+def settings(plan: dict[str, Any], model: str, prepared: Prepared) -> dict[str, Any]:
+    """What the model is trained with on this data: `{"train": …, "model": …}`."""
     long = len(prepared.items) > LONG * prepared.user_count
-    window = {"max_history": 200, "batch_tokens": 4096} if long else {"max_history": 50}
-    fixed = {key: value for key, value in model.items() if key not in ("choose", "model")}
-    choices = model.get("choose", {})
-    return [
-        {"train": train | window, "model": fixed | dict(zip(choices, values, strict=True))}
-        for values in itertools.product(*choices.values())
-    ]
+    window = dict(plan["long" if long else "short"])
+    dropout = window.pop("dropout")
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [filled(each) for each in value]
+        return dropout if value == "by length" else value
+
+    own = {key: value for key, value in plan["models"][model].items() if key != "model"}
+    return {"train": plan["train"] | window, "model": filled(own)}
 
 
-def row(
-    data: str, prepared: Prepared, model: str, kind: str, ways: list[dict[str, Any]], seed: int, threads: int
-) -> None:
-    """Train and judge, unless the row is there already.
-
-    Args:
-        model: what the row is called; most are called as their `kind` is in the catalogue.
-    """
-    digest = hashlib.sha256(json.dumps([ways, prepared.item_count, len(prepared.items)]).encode()).hexdigest()[:12]
-    rows = read("quality").get("rows", [])
-    known = [each for each in rows if (each["data"], each["model"], each["digest"]) == (data, model, digest)]
-    if any(each["seed"] == seed for each in known):
+def row(run: Run, prepared: Prepared, kind: str, how: dict[str, Any], threads: int) -> None:
+    """Train and judge a model of the catalogue's `kind`, unless the row is there already."""
+    digest = digest_of(how, prepared)
+    known = [each for each in run.seeds_in(stored().get("rows", [])) if each["digest"] == digest]
+    if any(each["seed"] == run.seed for each in known):
         return
     started = time.perf_counter()
-    ways = [known[0]["settings"]] if known else ways
-    trained = [(learn(data, prepared, model, kind, way, seed, threads), way) for way in ways]
-    found, way = max(trained, key=lambda each: each[0].best.ndcg_at_10)
-    judged = evaluate(found.model, prepared, "test", JUDGED, way["train"]["max_history"])
-    keep(data, model, digest, seed, judged)
+    print(f"{run}: {json.dumps(how['model'])}", file=sys.stderr, flush=True)
+    train = Train.model_validate(how["train"] | {"seed": run.seed, "threads": threads})
+    found = fit(kind, prepared, train, JUDGED, how["model"], checkpoint=RUNNING / f"{run}.safetensors")
+    judged = evaluate(found.model, prepared, "test", JUDGED, train.max_history)
+    keep(users_file(run, digest), judged)
     told = {
-        "data": data,
-        "model": model,
-        "seed": seed,
-        "time_ties": "file",
+        **asdict(run),
         **{metric: judged.means[metric] for metric in METRICS},
         **{f"{metric}_interval": list(bounds(judged.per_user[metric])) for metric in METRICS},
         "valid_ndcg_at_10": found.best.ndcg_at_10,
@@ -106,32 +138,45 @@ def row(
         "seconds": time.perf_counter() - started,
         "padding_share": found.padding_share,
         "parameters": found.parameters,
-        "tried": [{"settings": each, "valid_ndcg_at_10": result.best.ndcg_at_10} for result, each in trained],
-        "settings": way,
+        "settings": how,
         "digest": digest,
         "hardware": machine()["cpu"],
+        "commit": MEASURED,
     }
-    stale = [each for each in rows if (each["data"], each["model"]) == (data, model) and each["digest"] != digest]
-    rows = [each for each in read("quality").get("rows", []) if each not in stale]
-    write("quality", {"rows": [*rows, told]})
+    with alone():
+        rows = read("quality").get("rows", [])
+        gone = [each for each in run.seeds_in(rows) if each["digest"] != digest or each["seed"] == run.seed]
+        write("quality", {"rows": [*(each for each in rows if each not in gone), told]})
 
 
-def learn(
-    data: str, prepared: Prepared, model: str, kind: str, way: dict[str, Any], seed: int, threads: int
-) -> FitResult:
-    print(f"{data}: {model}, seed {seed}, {json.dumps(way['model'])}", file=sys.stderr, flush=True)
-    train = Train.model_validate(way["train"] | {"seed": seed, "threads": threads})
-    checkpoint = RESULTS / "running" / f"{data}-{model}.safetensors"
-    return fit(kind, prepared, train, JUDGED, way["model"], checkpoint=checkpoint)
+def digest_of(how: dict[str, Any], prepared: Prepared) -> str:
+    """Of the settings and the data: where either is another, rows are made anew."""
+    content = hashlib.sha256(json.dumps(how, sort_keys=True).encode())
+    for array in (prepared.items, prepared.periods, prepared.starts, prepared.timestamps):
+        content.update(array.tobytes())
+    return content.hexdigest()[:12]
 
 
-def users_file(data: str, model: str, digest: str, seed: int) -> Path:
-    return RESULTS / "users" / f"{data}-{model}-{digest}-{seed}.npz"
+def stored() -> dict[str, Any]:
+    with alone():
+        return read("quality")
 
 
-def keep(data: str, model: str, digest: str, seed: int, judged: Evaluation) -> None:
+@contextmanager
+def alone() -> Iterator[None]:
+    """Meanwhile no other process reads or writes the rows."""
+    RUNNING.mkdir(parents=True, exist_ok=True)
+    with (RUNNING / "quality.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def users_file(run: Run, digest: str) -> Path:
+    return RESULTS / "users" / f"{run}-{digest}.npz"
+
+
+def keep(path: Path, judged: Evaluation) -> None:
     """A number a user and metric, for means over seeds: too much for the report, but little when compressed."""
-    path = users_file(data, model, digest, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **{metric: judged.per_user[metric] for metric in METRICS})
 
@@ -141,17 +186,17 @@ def bounds(values: np.ndarray) -> tuple[float, float]:
     return found.low, found.high
 
 
-HEAD = ("data", "model", "seeds", "Recall@10 [95%]", "NDCG@10 [95%]", "Recall@5", "NDCG@5", "epochs", "minutes")
+HEAD = ("data", "ties", "model", "seeds", "Recall@10 [95%]", "NDCG@10 [95%]", "Recall@5", "NDCG@5", "epochs", "minutes")
 
 
 def lines() -> list[list[str]]:
-    """A line a data set and model, best first: means over users and seeds, and minutes of a training in all."""
+    """A line a data set, order of ties and model, best first: means over users and seeds, and minutes of a training."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for each in read("quality").get("rows", []):
-        groups.setdefault((each["data"], each["model"], each["digest"]), []).append(each)
+    for each in stored().get("rows", []):
+        groups.setdefault((each["data"], each["time_ties"], each["model"]), []).append(each)
     found = []
-    for (data, model, digest), seeds in sorted(groups.items(), key=lambda group: (group[0][0], -mean(group[1]))):
-        files = [users_file(data, model, digest, each["seed"]) for each in seeds]
+    for (data, ties, model), seeds in sorted(groups.items(), key=lambda group: (*group[0][:2], -mean(group[1]))):
+        files = [users_file(Run(data, model, each["time_ties"], each["seed"]), each["digest"]) for each in seeds]
         if all(file.exists() for file in files):
             over = over_seeds([dict(np.load(file)) for file in files], JUDGED)
             cells = [str(over[metric].interval) for metric in METRICS[2:]]
@@ -159,13 +204,13 @@ def lines() -> list[list[str]]:
             cells = [f"{mean(seeds, metric):.4f}" for metric in METRICS[2:]]
         cells += [f"{mean(seeds, metric):.4f}" for metric in METRICS[:2]]
         minutes = np.mean([each["seconds_per_epoch"] * each["epochs"] / 60 for each in seeds])
-        found.append([data, model, str(len(seeds)), *cells, f"{mean(seeds, 'epochs'):.0f}", f"{minutes:.1f}"])
+        found.append([data, ties, model, str(len(seeds)), *cells, f"{mean(seeds, 'epochs'):.0f}", f"{minutes:.1f}"])
     return found
 
 
 def show(*, markdown: bool) -> None:
     """The table."""
-    facts = read("quality").get("hardware", machine())
+    facts = stored().get("hardware", machine())
     note = f"Leave-one-out, full ranking, seen items left out. {facts['cores']} cores, {facts['cpu']}."
     if markdown:
         print("\n".join(f"| {' | '.join(line)} |" for line in [HEAD, ["---"] * len(HEAD), *lines()]), note, sep="\n\n")

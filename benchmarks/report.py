@@ -31,15 +31,9 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit that is measured, with `+` where the working tree differs from it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return told.stdout.strip() or "unknown"
+    """The commit that is measured, with `+` where the working tree differs from it in more than results."""
+    name = _git("rev-parse", "--short", "HEAD") or "unknown"
+    return name + "+" * bool(_git("status", "--porcelain", "--", ".", ":!benchmarks/results"))
 
 
 def write(name: str, content: dict[str, Any]) -> Path:
@@ -56,6 +50,10 @@ def read(name: str) -> dict[str, Any]:
     path = RESULTS / f"{name}.json"
     content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return content
+
+
+def _git(*command: str) -> str:
+    return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _cpu() -> str:

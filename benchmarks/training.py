@@ -42,12 +42,14 @@ BLOCK = 1 << 21
 
 def main() -> None:
     told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    told.add_argument("--data", type=Path, required=True, help="a file in the `sequences` form")
+    told.add_argument("--data", type=Path, help="a file in the `sequences` form (make bench-training DATA=…)")
     told.add_argument("--epochs", type=int, default=5, help="of each peer; an epoch of RecTools takes minutes")
     told.add_argument("--our-epochs", type=int, default=40)
     told.add_argument("--threads", type=int, default=2)
     told.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     given = told.parse_args()
+    if given.data is None:
+        told.error("say which data: make bench-training DATA=FOLDER/Beauty.txt")
     if given.ours:
         print(json.dumps(ours(leave_one_out(given.data), given.our_epochs, given.threads)))
         return
@@ -85,7 +87,7 @@ def floor(positions: int, items: int, threads: int) -> float:
     """Seconds that an epoch's loss takes at the very least: its products, and reading every logit once to make its
     exponential. Median of three."""
     torch.set_num_threads(threads)
-    rows = BLOCK // items
+    rows = max(1, BLOCK // items)
     queries, matrix = torch.randn(rows, MODEL["dim"]), torch.randn(items, MODEL["dim"]) * 0.02
     logits, gradient, item_gradient = torch.empty(rows, items), torch.empty_like(queries), torch.zeros_like(matrix)
 

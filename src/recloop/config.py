@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -221,6 +222,9 @@ class Gate(Section):
         return severity
 
 
+TimeTies = Literal["forward", "reversed"]
+
+
 class Prepare(Section):
     """From gated tables to what models learn from."""
 
@@ -232,6 +236,9 @@ class Prepare(Section):
     min_item_events: Positive = 1
     keep_repeats: bool = True
     """Whether a user's later events on the same item count; if not, only the first is kept."""
+    time_ties: TimeTies = "forward"
+    """The order of a user's events at one time: by item code, then event, or the other way round. Figures that differ
+    between the two rest on an order that nobody observed."""
 
     @field_validator("events")
     @classmethod
@@ -574,6 +581,15 @@ def load_params(path: Path) -> Params:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no mapping of sections", remedy=REMEDY)
     return validated(Params, content, where=path.name)
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with what `over` has in its place, section by section down to single values."""
+    both = {
+        key: merged(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) else value
+        for key, value in over.items()
+    }
+    return dict(base) | both
 
 
 def validated(model: type[S], content: Any, *, where: str) -> S:

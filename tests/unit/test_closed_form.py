@@ -140,3 +140,11 @@ def test_what_is_taken_together_is_recommended_together(name: str) -> None:
     assert paired(found, floor, samples=500, confidence=0.95, seed=0).low > 0
     best = model.score(ragged([0, 3])).topk(6).indices[0].tolist()
     assert sum(item < 10 for item in best) == 6
+
+
+@pytest.mark.parametrize("name", ["item_knn", "ease", "ials"])
+def test_an_item_counts_once_from_where_it_stands_last(name: str) -> None:
+    model = computed(name, {})
+    again = model.score(ragged([1, 2, 1], [], [0, 0, 3, 0]))
+    assert torch.equal(again, model.score(ragged([2, 1], [], [3, 0])))
+    assert torch.equal(again, model.score(ragged([2, 2, 1], [], [0, 3, 3, 0])))

@@ -15,7 +15,7 @@ from recloop.data.batches import RaggedTensor
 from recloop.data.prepared import Prepared
 from recloop.errors import ConfigError, ModelError
 from recloop.models.base import Predictor
-from recloop.models.catalogue import CATALOGUE, build, load_model, model_config
+from recloop.models.catalogue import CATALOGUE, build, load_model, model_class, model_config
 from recloop.models.mf import MatrixFactorisation
 from recloop.models.popularity import Popularity
 from recloop.training import fit
@@ -260,6 +260,15 @@ def test_an_item_of_another_catalogue_is_refused(name: str, code: int) -> None:
 def test_an_unknown_model_is_refused_with_the_nearest_known_name() -> None:
     with pytest.raises(ConfigError, match=r"'sasrek'; did you mean `sasrec`\?\n.*popularity, .*sasrec"):
         model_config("sasrek", {})
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_model_names_what_is_wrong_in_its_section(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"models\.{name}: nonsense: unknown key"):
+        model_config(name, {"nonsense": 1})
+    for key in model_class(name).Config.model_fields:
+        with pytest.raises(ConfigError, match=rf"models\.{name}: {key}"):
+            model_config(name, {key: "much"})
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from recloop.models.base import Predictor
 from recloop.models.caser import windows
 from recloop.models.catalogue import build, model_config
 from recloop.models.neumf import Neumf
-from recloop.models.recurrent import Places
+from recloop.models.recurrent import Packing
 from recloop.training import fit
 from recloop.training.losses import build_criterion
 from tests.histories import prepared_of, walks
@@ -130,10 +130,10 @@ def test_the_same_seed_gives_the_same_bits(name: str) -> None:
 
 def test_packing_gives_back_every_token_where_it_stood() -> None:
     tokens = ragged([1, 2], [3], [4, 5, 6])
-    packed = Places(tokens).pack(tokens.values.float()[:, None])
+    packed = Packing(tokens).pack(tokens.values.float()[:, None])
     assert packed.data[:, 0].tolist() == [4, 1, 3, 5, 2, 6]
     assert packed.batch_sizes.tolist() == [3, 2, 1]
-    assert Places(tokens).unpack(packed)[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
+    assert Packing(tokens).unpack(packed)[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_window_holds_the_last_tokens_of_its_own_sequence_and_the_start_before_them() -> None:

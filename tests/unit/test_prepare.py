@@ -57,20 +57,46 @@ def test_codes_follow_ids_by_length_then_by_character(tmp_path: Path) -> None:
     assert items == ["3", "b", "Ä", "20", "100"]
 
 
+TIED = [("ann", "10", 5), ("ann", "9", 5, "view", 1.0), ("ann", "9", 5, "click", 1.0), ("ann", "70", 4)]
+REVERSED = ALL.model_copy(update={"time_ties": "reversed"})
+
+
 def test_ties_in_time_are_broken_by_item_then_by_event(tmp_path: Path) -> None:
-    events = [
-        ("ann", "10", 5),
-        ("ann", "9", 5, "view", 1.0),
-        ("ann", "9", 5, "click", 1.0),
-        ("ann", "70", 4),
-    ]
-    prepared(tmp_path, events)
+    prepared(tmp_path, TIED)
     assert log(tmp_path, "event") == [
         ("ann", "70", "rating"),
         ("ann", "9", "click"),
         ("ann", "9", "view"),
         ("ann", "10", "rating"),
     ]
+
+
+def test_ties_in_time_may_stand_the_other_way_round(tmp_path: Path) -> None:
+    prepared(tmp_path, TIED, REVERSED)
+    assert log(tmp_path, "event") == [
+        ("ann", "70", "rating"),
+        ("ann", "10", "rating"),
+        ("ann", "9", "view"),
+        ("ann", "9", "click"),
+    ]
+
+
+@pytest.mark.parametrize(("how", "last"), [(ALL, ["9", "10"]), (REVERSED, ["10", "9"])])
+def test_of_events_left_out_at_one_time_the_order_of_ties_says_which_is_tested_on(
+    tmp_path: Path, how: Prepare, last: list[str]
+) -> None:
+    prepared(tmp_path, [("ann", "1", 1), ("ann", "9", 5), ("ann", "10", 5)], how)
+    cases = pq.read_table(tmp_path / "prepared" / "cases.parquet").to_pylist()
+    assert [log(tmp_path)[case["position"]][1] for case in cases] == last
+
+
+def test_without_ties_in_time_their_order_leaves_no_trace(tmp_path: Path) -> None:
+    events = [(f"u{at % 3}", str(at * 7 % 15), at // 3) for at in range(30)]  # users do something at the same time
+    digests = set()
+    for how in (ALL, REVERSED):
+        prepared(tmp_path, events, how)
+        digests.add(sha256(tmp_path / "prepared"))
+    assert len(digests) == 1
 
 
 def test_events_are_weighted_and_those_without_a_weight_are_dropped(tmp_path: Path) -> None:

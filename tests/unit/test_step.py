@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ from tests.zoo import batch_of, some_model
 BATCH = batch_of([1, 2, 3], [4], [5, 6, 7, 8, 9], [0, 1], weights=[1, 2, 0.5, 1, 1, 1, 3, 0, 1, 1, 1])
 
 
-def stepped(told: list[str] | None = None, **settings: Any) -> tuple[Learner, float]:
-    """A small SASRec after one step of plain gradient descent, and the loss."""
-    model = some_model("sasrec", max_history=8)
+def stepped(told: list[str] | None = None, *, name: str = "sasrec", **settings: Any) -> tuple[Learner, float]:
+    """A small model, without dropout, after one step of plain gradient descent, and the loss."""
+    model = some_model(name, max_history=8)
     assert isinstance(model, Learner)
-    train = Train(**{"optimizer": "sgd", "lr": 0.1} | settings)
-    criterion = build_criterion(train.loss, model, torch.ones(12))
-    stepper = Stepper(model, criterion, train, Processes(), warn=(told if told is not None else []).append)
+    how = Train(**{"optimizer": "sgd", "lr": 0.1} | settings)
+    criterion = build_criterion(how.loss, model, torch.ones(12))
+    stepper = Stepper(model, criterion, how, Processes(), warn=(told if told is not None else []).append)
     return model, stepper.step(BATCH, 0.5)
 
 
@@ -46,24 +47,67 @@ def assert_close(one: Learner, other: Learner) -> None:
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax"])
 def test_a_batch_that_does_not_fit_is_learnt_from_in_pieces_to_the_same_effect(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
+    monkeypatch: pytest.MonkeyPatch, error: Exception, name: str, loss: str
 ) -> None:
-    whole, loss = stepped()
-    predicts, told = Sasrec.predictions, []
+    settings = {"name": name, "loss": {"kind": loss, "negatives": 5}}
+    whole, value = stepped(**settings)
+    predicts, told = type(whole).predictions, []  # type: ignore[attr-defined]
 
     def predictions(self: Sasrec, batch: Any) -> Predictions:
         if batch.events > 6:
             raise error
-        return predicts(self, batch)
+        asked: Predictions = predicts(self, batch)
+        return asked
 
-    monkeypatch.setattr(Sasrec, "predictions", predictions)
-    pieces, same_loss = stepped(told)
-    assert same_loss == pytest.approx(loss, rel=1e-6)
+    monkeypatch.setattr(type(whole), "predictions", predictions)
+    pieces, same_value = stepped(told, **settings)
+    assert same_value == pytest.approx(value, rel=1e-6)
     assert_close(pieces, whole)
     assert len(told) == 2  # two pieces, one of them too large: four
-    assert "sasrec: out of memory; from here on each batch is learnt from in 4 pieces, to the same effect" in told[1]
+    assert f"{name}: out of memory; from here on each batch is learnt from in 4 pieces, to the same effect" in told[1]
     assert "train.batch_tokens" in told[1]
+
+
+def test_an_attempt_that_ran_out_of_memory_going_back_lets_go_of_all_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, loss = stepped()
+    predicts, made, left = Sasrec.predictions, [], []
+
+    def predictions(self: Sasrec, batch: Any) -> Predictions:
+        left.append([each for each in made if each() is not None])
+        asked = predicts(self, batch)
+
+        def full(_: torch.Tensor) -> None:
+            if batch.events > 6:
+                raise torch.OutOfMemoryError
+
+        asked.queries.register_hook(full)
+        made.append(weakref.ref(asked.queries))
+        return asked
+
+    monkeypatch.setattr(Sasrec, "predictions", predictions)
+    pieces, same_loss = stepped()
+    assert same_loss == pytest.approx(loss, rel=1e-6)
+    assert_close(pieces, whole)
+    assert len(left) > 3
+    assert not any(left)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax"])
+def test_a_step_leaves_nothing_to_where_a_random_generator_stands(loss: str) -> None:
+    def step(already_drawn: int) -> Learner:
+        model = some_model("sasrec", max_history=8).train()
+        assert isinstance(model, Learner)
+        how = Train(loss={"kind": loss, "negatives": 5}, optimizer="sgd", lr=0.1)
+        stepper = Stepper(model, build_criterion(how.loss, model, torch.ones(12)), how, Processes(), warn=print)
+        torch.rand(already_drawn)
+        stepper.step(BATCH, 0.5)
+        return model
+
+    assert_close(step(0), step(5))
+    assert not torch.equal(step(0).get_parameter("items.weight"), stepped()[0].get_parameter("items.weight"))
 
 
 def test_where_not_even_one_sequence_fits_the_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from recloop.config import Evaluate, Train, validated
+from recloop.config import Augment, Evaluate, Loss, Train, validated
 from recloop.data.batches import Batch
 from recloop.data.prepared import Prepared
 from recloop.errors import ConfigError, ModelError, StageError
+from recloop.evaluation import Examination
 from recloop.models.base import Predictions
+from recloop.models.bpr_mf import BprMfConfig
 from recloop.models.sasrec import Sasrec
 from recloop.training import FitResult, fit, save_fit
 from recloop.training.determinism import choose_device, deterministic
@@ -152,6 +154,31 @@ def test_what_a_model_sets_for_itself_wins_over_the_common_settings() -> None:
     assert fit("sasrec", data(), QUICK, JUDGED, params, progress=False).epochs == 2
 
 
+def test_what_a_model_is_not_told_stays_as_the_model_has_it() -> None:
+    told = BprMfConfig.model_validate({"train": {"lr": 0.5, "loss": {"negatives": 7}, "patience": None}})
+    assert told.train.loss == Loss(kind="bpr", negatives=7)
+    assert (told.train.lr, told.train.epochs, told.train.patience) == (0.5, 60, None)
+    saved = BprMfConfig.model_validate(told.model_dump(mode="json"))
+    assert saved == told
+
+
+@pytest.mark.parametrize("name", ["mf", "mlp", "sasrec"])
+def test_an_epoch_is_judged_by_the_weights_it_ended_with(name: str) -> None:
+    params = {} if name == "mlp" else {"dim": 8}
+    train = QUICK.model_copy(update={"lr": 0.02})
+    result = fit(name, data(), train, JUDGED, params, progress=False)
+    assert result.best_epoch > 1
+    assert Examination(data(), "valid", JUDGED, 8).at_a_glance(result.model) == dict(result.valid)
+
+
+def test_augmentation_that_a_model_does_not_look_at_is_told_of() -> None:
+    train = QUICK.model_copy(update={"augment": Augment(mask=0.2), "epochs": 1})
+    told: list[str] = []
+    fit("mf", data(), train, JUDGED, {"dim": 8, "train": {"epochs": 1}}, progress=False, warn=told.append)
+    fit("sasrec", data(), train, JUDGED, {"dim": 8}, progress=False, warn=told.append)
+    assert told == ["mf learns from no histories: augment.mask and augment.substitute change nothing"]
+
+
 def test_a_batch_must_hold_a_whole_history() -> None:
     with pytest.raises(ConfigError, match=r"batch_tokens must be above max_history \(8\).*got 8"):
         validated(Train, {"batch_tokens": 8, "max_history": 8}, where="train")
@@ -203,6 +230,12 @@ def test_a_training_that_diverges_names_the_epoch_the_rate_and_the_remedy() -> N
         trained(train=QUICK.model_copy(update={"lr": 1e30}))
     assert e.value.remedy is not None
     assert "train.lr" in e.value.remedy
+
+
+def test_scores_that_are_not_finite_at_the_end_of_an_epoch_are_explained_like_a_loss() -> None:
+    train = QUICK.model_copy(update={"lr": 1e38, "batch_tokens": 4096, "optimizer": "sgd"})
+    with pytest.raises(ModelError, match=r"scores became infinite or no numbers in epoch 1, at.*1e\+38\n.*lower the l"):
+        trained(train=train)
 
 
 def test_an_infinite_loss_in_a_later_epoch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +298,17 @@ def show(console: Console) -> None:
         progress.epoch(Epoch(1, 2.5, {"ndcg_at_10": 0.125}, 2.0, 10), last=False)
         progress.step(10, 1.5)
         progress.epoch(Epoch(2, 1.5, {"ndcg_at_10": 0.1}, 2.0, 10), last=True)
+
+
+def test_a_bar_of_a_training_that_goes_on_counts_what_was_learnt_before() -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with TrainingProgress("sasrec", epochs=4, events=10, console=terminal) as progress:
+        progress.skip(10)
+        progress.epoch(Epoch(1, 2.5, {"ndcg_at_10": 0.125}, 2.0, 10), last=False)
+        progress.step(10, 2.25)
+        assert progress._bar.tasks[0].completed == 20
+        progress.epoch(Epoch(2, 2.25, {"ndcg_at_10": 0.25}, 2.0, 10), last=True)
+        assert progress._bar.tasks[0].percentage == 100
 
 
 def test_where_there_is_no_terminal_each_epoch_is_a_line() -> None:

@@ -32,14 +32,18 @@ def cooccurrences(prepared: Prepared, reach: int) -> Pairs:
     learnt = prepared.periods == 0
     items = prepared.items.astype(np.int64)
     owner = np.repeat(np.arange(prepared.user_count), prepared.ends - prepared.starts)
-    keys, weights = [np.empty(0, np.int64)], [np.empty(0)]
+    found: np.ndarray = np.empty(0, np.int64)
+    weights: np.ndarray = np.empty(0)
     for gap in range(1, min(reach, len(items) - 1) + 1):
         both = learnt[gap:] & learnt[:-gap] & (owner[gap:] == owner[:-gap]) & (items[gap:] != items[:-gap])
         one, other = items[:-gap][both], items[gap:][both]
-        keys += [one * count + other, other * count + one]
-        weights += [np.full(2 * len(one), gap**-0.5)]
-    found, place = np.unique(np.concatenate(keys), return_inverse=True)
-    return Pairs(found // count, found % count, np.bincount(place, np.concatenate(weights), minlength=len(found)))
+        # Each pair in one order for now, and one distance after the other: most are there already.
+        keys, often = np.unique(np.minimum(one, other) * count + np.maximum(one, other), return_counts=True)
+        found, place = np.unique(np.concatenate([found, keys]), return_inverse=True)
+        weights = np.bincount(place, np.concatenate([weights, often * gap**-0.5]), minlength=len(found))
+    keys = np.concatenate([found, found % count * count + found // count])
+    order = keys.argsort()
+    return Pairs(keys[order] // count, keys[order] % count, np.concatenate([weights, weights])[order])
 
 
 def cooccurrence_vectors(prepared: Prepared, dim: int, *, std: float) -> Tensor:

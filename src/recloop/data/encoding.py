@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recloop.config import TimeTies
 from recloop.data.cleaning import settled
 from recloop.errors import StageError
 
@@ -33,19 +34,20 @@ def codes(log: Table, column: str, name: str) -> Table:
     return settled(ids.select(column, name, "end", start=ids["end"] - ids["events"]))
 
 
-def encode(log: Table, users: Table, items: Table, weights: Mapping[str, float]) -> Table:
+def encode(log: Table, users: Table, items: Table, weights: Mapping[str, float], time_ties: TimeTies) -> Table:
     """The log with codes for ids, each event's weight, and its `position` in the long table.
 
-    The long table is sorted by user, then time. Ties in time: by item code, then by event (`data/schema.py`).
+    The long table is sorted by user, then time, then item code and event; `time_ties` says which way round these two.
     `log`, a settled table, is given up for the memory.
     """
     import ibis
 
+    ties = ["item", "event"] if time_ties == "forward" else [ibis.desc("item"), ibis.desc("event")]
     coded = log.join(users.select("user_id", "user", "start", "end"), "user_id")
     coded = coded.join(items.select("item_id", "item"), "item_id").drop("user_id", "item_id")
     coded = coded.mutate(
         weight=coded["event"].cases(*weights.items()).cast("float32"),
-        nth=ibis.row_number().over(group_by="user", order_by=["timestamp", "item", "event"]),
+        nth=ibis.row_number().over(group_by="user", order_by=["timestamp", *ties]),
     )
     return settled(coded.mutate(position=coded["start"] + coded["nth"]).drop("nth"), instead_of=log)
 

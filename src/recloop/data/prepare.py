@@ -104,7 +104,7 @@ def _prepared(
     if not user_count or item_count < 2:
         raise _too_little_left(count(source), cleaned.steps, user_count, item_count)
 
-    log = encode(cleaned.log, users, items, how.events)
+    log = encode(cleaned.log, users, items, how.events, how.time_ties)
     at = cuts(log, split, cleaned.steps[-1].left)
     log = with_periods(log, split, at)
     cases = predicted(log, split).to_pyarrow().cast(CASES)

@@ -8,7 +8,7 @@ On disk, in `data/prepared/`:
     meta.json             counts, the cuts in time, and the last feedback event that is in here
 
 Item codes follow `item_id` by length, then by character: "9" comes before "10". Ties in score are broken by
-the lower code.
+the lower code, ties in time as `prepare.time_ties` says.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Prepared:
     """The prepared data in memory. Arrays are not to be written to."""
 
     items: np.ndarray
-    """int32 [events]: item codes, by user, then time"""
+    """int32 [events]: item codes, by user, then time, then `prepare.time_ties`"""
     weights: np.ndarray
     """float32 [events]: how much each event counts in training"""
     timestamps: np.ndarray

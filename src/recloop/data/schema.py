@@ -11,8 +11,9 @@
 `items`         one row an item: item_id str; title str, categories list<str>, and any other attributes
 `users`         one row a user: user_id str; any attributes
 
-Ties in time: a user's events at one microsecond keep the order of `item_id` (by length, then by character, so
-that "9" comes before "10"), then of `event`. The order in the file is not used: it may carry what came later.
+Ties in time: preparation orders a user's events at one microsecond by `item_id` (by length, then by character, so
+that "9" comes before "10"), then by `event`; or the other way round, where `prepare.time_ties` is `reversed`. The
+order in the file is not used: it may carry what came later.
 """
 
 from __future__ import annotations

@@ -30,6 +30,10 @@ PLACES = 1 << 16
 """Events, padding counted, that a model looks at at once."""
 
 
+class NotFiniteScoresError(ModelError):
+    """A model gives scores that are infinite, or no numbers."""
+
+
 @dataclass(frozen=True)
 class Ranking:
     """What a model answered to each case."""
@@ -89,7 +93,7 @@ def rank(
             scores = score(RaggedTensor.of(histories.rows(block), model.device), codes)
             # One number that is not finite makes the sum not finite; so may finite ones, if they are huge.
             if not bool(scores.sum().isfinite()) and not bool(scores.isfinite().all()):
-                raise ModelError(f"{model.name} gives scores that are not finite", remedy="train it again")
+                raise NotFiniteScoresError(f"{model.name} gives scores that are not finite", remedy="train it again")
             if exclude_seen:
                 exclude(scores, RaggedTensor.of(seen.rows(block), model.device))
             asked = RaggedTensor.of(targets.rows(block), model.device)

@@ -9,17 +9,17 @@ A model learns in one of two ways: `ClosedForm` by one pass over the data, `Lear
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from recloop.config import Augment, Loss, OptimizerName, Positive, ScheduleName, Section, Share
+from recloop.config import Augment, Loss, OptimizerName, Positive, ScheduleName, Section, Share, merged
 from recloop.data.batches import Batch, RaggedTensor
 from recloop.data.prepared import Prepared
 from recloop.errors import ModelError
@@ -55,6 +55,13 @@ class LearnerConfig(ModelConfig):
     """Hyper-parameters of a model that learns by gradients."""
 
     train: Overrides = Overrides()
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _over_the_models_own(cls, given: Any) -> Any:
+        """What is not given stays as the model has it: a learning rate of one's own changes no loss."""
+        own = cls.model_fields["train"].default.model_dump(exclude_unset=True)
+        return merged(own, given) if isinstance(given, Mapping) else given
 
 
 class Recommender(nn.Module, ABC):
@@ -206,6 +213,8 @@ class Learner(DualEncoder):
     """A model that learns by gradients of a loss (`training/losses`)."""
 
     config: LearnerConfig
+    reads_shown: ClassVar[bool] = True
+    """Whether it looks at what a batch shows of histories while it learns, and so at what augmentation hides there."""
 
     def begin(self, prepared: Prepared) -> None:
         """Take from the data what the model begins with, before it learns. Only the training period is looked at."""

@@ -63,7 +63,7 @@ class Bert4Rec(Transformer):
         """
         targets, weights = batch.histories, batch.weights
         last = targets.offsets[1:] - 1
-        # Below `last_only` the newest event's chance says that it alone is hidden; above, what is left is as good as new.
+        # Below `last_only` the newest event's chance says that it alone is hidden; what is above is spread out anew.
         newest, chances = batch.chances[last], batch.chances.clone()
         alone = newest < self.config.last_only
         chances[last] = (newest - self.config.last_only) / max(1 - self.config.last_only, 1e-12)

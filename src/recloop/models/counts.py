@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recloop.data.batches import RaggedTensor
 from recloop.data.prepared import Prepared
 
 NUMBERS = 1 << 23
@@ -22,6 +23,18 @@ def user_item_matrix(prepared: Prepared) -> Tensor:
     places = torch.from_numpy(np.stack([pairs // prepared.item_count, pairs % prepared.item_count]))
     size = (prepared.user_count, prepared.item_count)
     return torch.sparse_coo_tensor(places, torch.ones(len(pairs)), size, is_coalesced=True, check_invariants=False)
+
+
+def once_each(histories: RaggedTensor, catalogue_size: int) -> RaggedTensor:
+    """The same histories with each item only once, where it stands last: as a user counts in the matrix."""
+    pairs = histories.rows * catalogue_size + histories.values
+    found, place = pairs.unique(return_inverse=True)
+    if len(found) == len(pairs):
+        return histories
+    order = torch.arange(len(pairs), device=pairs.device)
+    newest = torch.zeros_like(found).scatter_reduce_(0, place, order, "amax", include_self=False).sort().values
+    counts = torch.bincount(histories.rows[newest], minlength=len(histories))
+    return RaggedTensor(histories.values[newest], torch.nn.functional.pad(counts.cumsum(0), (1, 0)))
 
 
 def gram_columns(taken: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -16,7 +16,7 @@ from recloop.data.batches import RaggedTensor
 from recloop.data.prepared import Prepared
 from recloop.errors import ModelError
 from recloop.models.base import ClosedForm, ModelConfig
-from recloop.models.counts import gram_columns, user_item_matrix
+from recloop.models.counts import gram_columns, once_each, user_item_matrix
 
 
 class EaseConfig(ModelConfig):
@@ -60,6 +60,6 @@ class Ease(ClosedForm):
         self.weights.fill_diagonal_(0)
 
     def _score(self, histories: RaggedTensor, users: Tensor | None, candidates: Tensor | None) -> Tensor:
-        histories = histories.last(self.max_history)
+        histories = once_each(histories.last(self.max_history), self.catalogue_size)
         weights = self.weights if candidates is None else self.weights[:, candidates]
         return F.embedding_bag(histories.values, weights, histories.offsets[:-1], mode="sum")

@@ -19,7 +19,7 @@ from recloop.config import Positive
 from recloop.data.batches import RaggedTensor
 from recloop.data.prepared import Prepared
 from recloop.models.base import ClosedForm, DualEncoder, ModelConfig
-from recloop.models.counts import user_item_matrix
+from recloop.models.counts import once_each, user_item_matrix
 
 NUMBERS = 1 << 23
 """Of the systems that are solved at once: 32 MiB of them."""
@@ -63,7 +63,7 @@ class Ials(DualEncoder, ClosedForm):
 
     def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
         """The step of the training that is the user's. An empty history gives the origin."""
-        return self._solved(histories.last(self.max_history), self.vectors)
+        return self._solved(once_each(histories.last(self.max_history), self.catalogue_size), self.vectors)
 
     def item_matrix(self) -> Tensor:
         return self.vectors

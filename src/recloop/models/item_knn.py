@@ -15,7 +15,7 @@ from recloop.config import Positive
 from recloop.data.batches import RaggedTensor
 from recloop.data.prepared import Prepared
 from recloop.models.base import ClosedForm, ModelConfig
-from recloop.models.counts import gram_columns, user_item_matrix
+from recloop.models.counts import gram_columns, once_each, user_item_matrix
 
 
 class ItemKnnConfig(ModelConfig):
@@ -56,7 +56,7 @@ class ItemKnn(ClosedForm):
             self.weights[block], self.neighbours[block] = alike.T.contiguous().topk(self.neighbours.shape[1])
 
     def _score(self, histories: RaggedTensor, users: Tensor | None, candidates: Tensor | None) -> Tensor:
-        histories = histories.last(self.max_history)
+        histories = once_each(histories.last(self.max_history), self.catalogue_size)
         counts = torch.ones(len(histories.values), device=self.device)
         if self.config.half_life is not None:
             age = histories.lengths[histories.rows] - 1 - histories.from_start

@@ -44,6 +44,7 @@ class MatrixFactorisation(Predictor):
     Config = MfConfig
     name = "mf"
     config: MfConfig
+    reads_shown = False
 
     def __init__(self, config: MfConfig, *, catalogue_size: int, user_count: int, max_history: int) -> None:
         super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)

@@ -50,11 +50,11 @@ class Recurrent(SequenceModel):
         self.output = nn.Linear(config.dim, config.dim)
 
     def hidden(self, tokens: RaggedTensor) -> Tensor:
-        places = Places(tokens)
+        packing = Packing(tokens)
         x = self.dropout(self.items(tokens.values) * self.config.dim**0.5)
         # Autocast would give cuDNN's recurrent kernels fp16, in which small gradients vanish.
         with torch.autocast(x.device.type, enabled=False):
-            x = places.unpack(self.layers(places.pack(x))[0])
+            x = packing.unpack(self.layers(packing.pack(x))[0])
         output: Tensor = self.output(self.dropout(x))
         return output
 
@@ -80,7 +80,7 @@ class Gru4Rec(Recurrent):
     kind = nn.GRU
 
 
-class Places:
+class Packing:
     """Where each token of ragged sequences stands in torch's packed form: place by place, longer sequences first."""
 
     def __init__(self, tokens: RaggedTensor) -> None:

@@ -14,14 +14,15 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from recloop.config import Evaluate, Train, validated
+from recloop.config import Evaluate, Train, merged, validated
 from recloop.data.augmentation import Augmentation
 from recloop.data.batches import TrainingBatches
 from recloop.data.prepared import Prepared
 from recloop.errors import ModelError, StageError
 from recloop.evaluation import Examination
+from recloop.evaluation.ranking import NotFiniteScoresError
 from recloop.models.base import ClosedForm, Learner, LearnerConfig, Recommender
-from recloop.models.catalogue import build
+from recloop.models.catalogue import build, model_class
 from recloop.training.averaging import Average
 from recloop.training.checkpoint import Checkpoint
 from recloop.training.determinism import choose_device, deterministic
@@ -81,7 +82,7 @@ def fit(
     device = choose_device(train.device)
     with (
         deterministic(seed=train.seed, threads=train.threads),
-        _out_of_memory_explained(name),
+        _out_of_memory_explained(name, model_class(name)),
         processes(device) as group,
     ):
         examination = Examination(prepared, "valid", evaluate, train.max_history, share=(group.rank, group.world))
@@ -95,8 +96,6 @@ def fit(
         if isinstance(model, ClosedForm):
             return _compute(model, prepared, examination, group, on_epoch)
         assert isinstance(model, Learner)  # noqa: S101 – the two ways there are
-        model.begin(prepared)
-        group.agree(model.state_dict().values())
         training = Training(
             model,
             prepared,
@@ -152,7 +151,7 @@ class Training:
         checkpoint: Path | None,
         warn: Warn,
     ) -> None:
-        self._model, self._settings = model, settings
+        self._model, self._prepared, self._settings = model, prepared, settings
         self._examination, self._group = examination, group
         self._on_epoch = on_epoch
         self._warn = warn
@@ -168,6 +167,8 @@ class Training:
         )
         criterion = build_criterion(settings.loss, model, torch.tensor(prepared.train_counts))
         self._stepper = Stepper(model, criterion, settings, group, warn=warn)
+        if not model.reads_shown and (settings.augment.mask or settings.augment.substitute):
+            warn(f"{model.name} learns from no histories: augment.mask and augment.substitute change nothing")
         self._average = Average(model, settings.average) if settings.average else None
         self._progress = TrainingProgress(
             model.name, epochs=settings.epochs, events=self._batches.events, console=console
@@ -177,21 +178,17 @@ class Training:
 
     def run(self) -> FitResult:
         """Train to the end, from the checkpoint where there is one of this training."""
-        self._resume()
         with self._progress:
+            begun = 0.0 if self._resume() else self._begin()
             while not self._ended:
-                self._epoch()
+                self._epoch(begun if not self._curve else 0.0)
                 self._save()
         self._model.load_state_dict(self._best)
         if self._checkpoint is not None and self._group.first:
             self._checkpoint.unlink(missing_ok=True)
-        return FitResult(
-            self._model.cpu().eval(),
-            self._best_epoch,
-            tuple(self._curve),
-            self._batches.padding,
-            self._model.device.type,
-        )
+        device = self._model.device.type
+        model = self._model.cpu().eval()
+        return FitResult(model, self._best_epoch, tuple(self._curve), self._batches.padding, device)
 
     @property
     def _best_epoch(self) -> Epoch:
@@ -203,13 +200,27 @@ class Training:
         done = len(self._curve)
         return done > 0 and (done >= self._settings.epochs or done - self._best_epoch.number >= self._settings.patience)
 
-    def _epoch(self) -> None:
+    def _begin(self) -> float:
+        """Take from the data what the model begins with. Returns the seconds it took."""
+        started = time.perf_counter()
+        self._model.begin(self._prepared)
+        self._group.agree(self._model.state_dict().values())
+        return time.perf_counter() - started
+
+    def _epoch(self, begun: float) -> None:
+        """
+        Args:
+            begun: seconds that count as this epoch's, too.
+        """
         number = len(self._curve) + 1
         started = time.perf_counter()
         loss = self._learn(number)
-        seconds = time.perf_counter() - started
+        seconds = begun + time.perf_counter() - started
         judged = self._model if self._average is None else self._average.model
-        found = _judged(judged, self._examination, self._group)
+        try:
+            found = _judged(judged, self._examination, self._group)
+        except NotFiniteScoresError as error:
+            raise self._diverged(number, "the model's scores became infinite or no numbers") from error
         epoch = Epoch(number, loss, found, seconds, self._batches.events)
         self._curve.append(epoch)
         if self._best_epoch is epoch:
@@ -225,7 +236,7 @@ class Training:
             try:
                 value = self._stepper.step(batch, progress)
             except NotFiniteError as error:
-                raise self._diverged(number, error) from error
+                raise self._diverged(number, f"the loss became {error}") from error
             if self._average is not None:
                 self._average.update(self._model)
             total += value * batch.events
@@ -233,11 +244,11 @@ class Training:
             self._progress.step(batch.events, value)
         return total / done
 
-    def _diverged(self, number: int, error: NotFiniteError) -> ModelError:
+    def _diverged(self, number: int, what: str) -> ModelError:
         name = self._model.name
         kept = f"; how it stood after epoch {number - 1} is kept in {self._checkpoint}" if self._saved else ""
         return ModelError(
-            f"{name}: the loss became {error} in epoch {number}, at a learning rate of {self._settings.lr:g}{kept}",
+            f"{name}: {what} in epoch {number}, at a learning rate of {self._settings.lr:g}{kept}",
             remedy=f"lower the learning rate: train.lr, or models.{name}.train.lr where that is set; or set "
             "train.clip_norm, e.g. to 1.0",
         )
@@ -257,21 +268,24 @@ class Training:
             state = Checkpoint.of(self._identity, self._curve, self._best, self._model, mean, self._stepper)
             state.save(self._checkpoint)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go back to where this training was stopped. Returns whether there was such a place."""
         if self._checkpoint is None or not self._saved:
-            return
+            return False
         try:
             found = Checkpoint.load(self._checkpoint, self._identity)
         except ModelError as error:
             self._warn(f"{error.message}. It is not used: the training begins anew")
-            return
+            return False
         found.restore(self._model, self._stepper)
         if self._average is not None:
             self._average.averaged.load_state_dict(dict(found.average))
         self._best = dict(found.best)
         for epoch in found.curve:
             self._curve.append(epoch)
+            self._progress.skip(epoch.events)
             self._tell(epoch)
+        return True
 
 
 def _identity(
@@ -294,18 +308,19 @@ def _identity(
 
 def _settings(name: str, train: Train, config: LearnerConfig) -> Train:
     """`train`, with what the model's own section sets in its place."""
-    own = config.train.model_dump(exclude_none=True)
-    return validated(Train, train.model_dump() | own, where=f"models.{name}.train")
+    own = config.train.model_dump(exclude_unset=True, exclude_none=True)
+    return validated(Train, merged(train.model_dump(), own), where=f"models.{name}.train")
 
 
 @contextmanager
-def _out_of_memory_explained(name: str) -> Iterator[None]:
+def _out_of_memory_explained(name: str, kind: type[Recommender]) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
+        lower = "train.batch_tokens, train.max_history or " if issubclass(kind, Learner) else ""
         raise ModelError(
             f"{name}: out of memory",
-            remedy=f"lower train.batch_tokens, train.max_history or the sizes under models.{name}",
+            remedy=f"lower {lower}the sizes under models.{name}, or drop rare items with prepare.min_item_events",
         ) from error

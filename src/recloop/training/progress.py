@@ -35,7 +35,7 @@ class TrainingProgress:
         )
         self._quality = ""
         self._started = time.perf_counter()
-        self._done = 0
+        self._done = self._skipped = 0
         self._task = self._bar.add_task(self._title(1), total=epochs * events, figures="")
 
     def __enter__(self) -> Self:
@@ -54,17 +54,23 @@ class TrainingProgress:
         figures = f"loss {loss:.3f}  {self._quality}{speed:,.0f} events/s"
         self._bar.update(self._task, advance=events, figures=figures)
 
+    def skip(self, events: int) -> None:
+        """An epoch of `events` had been learnt from before."""
+        self._skipped += 1
+        self._bar.update(self._task, advance=events)
+
     def epoch(self, epoch: Epoch, *, last: bool) -> None:
         """An epoch ended; after the `last` one no more are to come."""
         self._quality = f"NDCG@10 {epoch.ndcg_at_10:.4f}  "
         next_title = self._title(epoch.number if last else epoch.number + 1)
         self._bar.update(self._task, description=next_title)
         if last:
-            self._bar.update(self._task, total=self._done)
+            self._bar.update(self._task, total=self._bar.tasks[self._task].completed)
         if self._lines is not None:
-            left = (self._epochs - epoch.number) * (time.perf_counter() - self._started) / epoch.number
+            done = epoch.number - self._skipped
+            left = (self._epochs - epoch.number) * (time.perf_counter() - self._started) / max(done, 1)
             self._lines.print(
-                f"{self._title(epoch.number)}: {epoch}" + ("" if last else f", at most {left:.0f} s left"),
+                f"{self._title(epoch.number)}: {epoch}" + (f", at most {left:.0f} s left" if done and not last else ""),
                 highlight=False,
                 soft_wrap=True,
             )

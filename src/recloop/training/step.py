@@ -1,8 +1,8 @@
 """One step of learning: from a batch to changed weights, in as many pieces as memory asks for.
 
-What is left to chance follows from the batch's seed alone: the negatives, which all pieces and processes share, and what
-drops out, which each process draws for itself. So a training goes on from a checkpoint without having to know where any
-random generator stood, and a batch that is learnt from again, in smaller pieces, meets the same negatives.
+What is left to chance follows from the batch's seed alone: the negatives, which all pieces and processes share, and
+what drops out, which each process draws for itself. So a training goes on from a checkpoint without having to know
+where any random generator stood, and a batch that is learnt from again, in smaller pieces, meets the same negatives.
 """
 
 from __future__ import annotations

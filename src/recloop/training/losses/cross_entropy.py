@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 21
-"""Logits held at once: 8 MiB of them."""
+"""Logits held at once: 8 MiB of them, which stay in a processor's cache."""
+BLOCK_ON_GPU = 1 << 26
+"""The same on a GPU, which has to be kept busy: 256 MiB."""
 SAFE = 60.0
 """No float32 sum of exponentials overflows below this, nor does a product of it with gradients."""
 
@@ -41,11 +43,12 @@ def catalogue_cross_entropy(queries: Tensor, items: Tensor, targets: Tensor, wei
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        rows = max(1, min(len(queries), BLOCK // len(items)))
+        on_cpu = queries.device.type == "cpu"
+        rows = max(1, min(len(queries), (BLOCK if on_cpu else BLOCK_ON_GPU) // len(items)))
         shares = weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
         held = queries.new_empty(rows, len(items))
-        # Logits are at most this: where it is small, the largest need not be looked for.
-        bound = float(queries.norm(dim=1).max() * items.norm(dim=1).max()) if len(queries) else 0.0
+        # No logit is larger than this: where it is small, the largest need not be looked for. A GPU would have to wait.
+        small = on_cpu and bool(queries.norm(dim=1).amax() * items.norm(dim=1).amax() < SAFE) if len(queries) else True
         hits = (queries * items[targets]).sum(1)
         query_gradient, item_gradient = torch.empty_like(queries), torch.zeros_like(items)
         logs = torch.empty_like(hits)
@@ -53,7 +56,7 @@ class _CrossEntropy(torch.autograd.Function):
             block = slice(start, start + rows)
             query = queries[block]
             logits = torch.mm(query, items.T, out=held[: len(query)])
-            top = None if bound < SAFE else logits.amax(1, keepdim=True)
+            top = None if small else logits.amax(1, keepdim=True)
             total = (logits if top is None else logits.sub_(top)).exp_().sum(1)
             logs[block] = total.log() if top is None else total.log() + top[:, 0]
             scale = (shares[block] / total)[:, None]
