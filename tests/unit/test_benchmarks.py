@@ -36,7 +36,8 @@ def test_each_model_and_seed_is_a_row_that_is_made_once(
     tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "shop.txt"
-    log.write_text("\n".join(f"{user} {' '.join(map(str, each))}" for user, each in enumerate(walks(users=40, items=12, length=6))))
+    histories = walks(users=40, items=12, length=6)
+    log.write_text("\n".join(f"{user} {' '.join(map(str, each))}" for user, each in enumerate(histories)))
     run(monkeypatch, "--data", log, "--models", "item_knn", "popularity", "--seeds", 0, 1)
     found = rows(results)
     assert [(row["data"], row["model"], row["seed"], row["time_ties"]) for row in found] == [
