@@ -160,11 +160,11 @@ def trainings(platform: Platform) -> Trainings:
     (platform.root / "HANG").touch()
     with ThreadPoolExecutor() as pool, SyncPrefectClient(platform.api) as client:
         by_person = pool.submit(server.run, "training/production", {"reason": "I asked"}, seconds=SECONDS)
+        until(lambda: hangs.exists() and hangs.read_text().endswith("\n"), SECONDS)
         emit_from_another_process(platform.api, "drift, verdict 7: all is new")
         by_event = pool.submit(
             server.triggered, "training/production", since, seconds=SECONDS, on_task=tasks.__setitem__
         )
-        until(lambda: hangs.exists() and hangs.read_text().endswith("\n"), SECONDS)
         until(lambda: "AwaitingConcurrencySlot" in {run.state_name for run in client.read_flow_runs()})
         both = [run for run in client.read_flow_runs() if not run.auto_scheduled]
         (running,) = [run for run in both if run.state_name == "Running"]
