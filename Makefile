@@ -73,7 +73,7 @@ bench-quality: setup ## how good every model is on DATA=files, `sequences` or a 
 bench-variants: setup ## what each part of the training is worth on DATA=files: SASRec with one thing changed at a time
 	@$(BIN)/python -m benchmarks.quality --plan benchmarks/variants.yaml $(if $(DATA),--data $(DATA),--table) $(ARGS)
 
-bench-memory: setup ## memory of a training step, by size of the catalogue
+bench-memory: setup ## memory of a step and of a training, by size of the catalogue (ARGS="--data FILE": of that file's)
 	@$(BIN)/python -m benchmarks.memory $(ARGS)
 
 bench-training: setup $(PEERS)/.installed ## speed of training on DATA=file beside RecTools and RePlay (about an hour)

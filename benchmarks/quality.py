@@ -19,7 +19,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,18 +31,18 @@ from rich.table import Table
 from ruamel.yaml import YAML
 
 from benchmarks.data import has_times, leave_one_out, name_of
-from benchmarks.report import RESULTS, commit, machine, read, write
+from benchmarks.report import COMMIT, RESULTS, machine, read, write
 from recloop.config import Evaluate, TimeTies, Train
 from recloop.data.prepared import Prepared
 from recloop.evaluation import Evaluation, evaluate
 from recloop.evaluation.bootstrap import interval
 from recloop.evaluation.seeds import over_seeds
+from recloop.models.base import ModelConfig
+from recloop.models.catalogue import model_config
 from recloop.training import fit
 
 SETTINGS = Path(__file__).parent / "quality.yaml"
 RUNNING = RESULTS / "running"
-MEASURED = commit()
-"""Asked at the start: what is committed while a long run goes on is not what runs."""
 ORDERS: tuple[TimeTies, ...] = ("forward", "reversed")
 JUDGED = Evaluate()
 METRICS = ("recall_at_5", "ndcg_at_5", "recall_at_10", "ndcg_at_10")
@@ -95,7 +95,7 @@ def main() -> None:
                     settings(plan, model, prepared),
                     given.threads,
                 )
-    show(markdown=given.markdown)
+    show(plan["models"], markdown=given.markdown)
 
 
 def settings(plan: dict[str, Any], model: str, prepared: Prepared) -> dict[str, Any]:
@@ -117,16 +117,18 @@ def settings(plan: dict[str, Any], model: str, prepared: Prepared) -> dict[str, 
 
 def row(run: Run, prepared: Prepared, kind: str, how: dict[str, Any], threads: int) -> None:
     """Train and judge a model of the catalogue's `kind`, unless the row is there already."""
-    digest = digest_of(how, prepared)
+    train = Train.model_validate(how["train"] | {"seed": run.seed, "threads": threads})
+    digest = digest_of(train, model_config(kind, how["model"]), prepared)
     known = [each for each in run.seeds_in(stored().get("rows", [])) if each["digest"] == digest]
     if any(each["seed"] == run.seed for each in known):
         return
     started = time.perf_counter()
     print(f"{run}: {json.dumps(how['model'])}", file=sys.stderr, flush=True)
-    train = Train.model_validate(how["train"] | {"seed": run.seed, "threads": threads})
-    found = fit(kind, prepared, train, JUDGED, how["model"], checkpoint=RUNNING / f"{run}.safetensors")
+    checkpoint = RUNNING / f"{run}.safetensors"
+    found = fit(kind, prepared, train, JUDGED, how["model"], checkpoint=checkpoint)
     judged = evaluate(found.model, prepared, "test", JUDGED, train.max_history)
-    keep(users_file(run, digest), judged)
+    users = users_file(run, digest)
+    keep(users, judged)
     told = {
         **asdict(run),
         **{metric: judged.means[metric] for metric in METRICS},
@@ -141,17 +143,23 @@ def row(run: Run, prepared: Prepared, kind: str, how: dict[str, Any], threads: i
         "settings": how,
         "digest": digest,
         "hardware": machine()["cpu"],
-        "commit": MEASURED,
+        "commit": COMMIT,
     }
     with alone():
         rows = read("quality").get("rows", [])
+        for old in users.parent.glob(f"{run}-*.npz"):
+            if old != users:
+                old.unlink()
         gone = [each for each in run.seeds_in(rows) if each["digest"] != digest or each["seed"] == run.seed]
         write("quality", {"rows": [*(each for each in rows if each not in gone), told]})
+    checkpoint.unlink(missing_ok=True)
 
 
-def digest_of(how: dict[str, Any], prepared: Prepared) -> str:
-    """Of the settings and the data: where either is another, rows are made anew."""
-    content = hashlib.sha256(json.dumps(how, sort_keys=True).encode())
+def digest_of(train: Train, model: ModelConfig, prepared: Prepared) -> str:
+    """Of all settings and the data: where any is another, rows are made anew."""
+    settings = [train.model_dump(mode="json", exclude={"seed", "threads"})]
+    settings += [model.model_dump(mode="json"), JUDGED.model_dump(mode="json")]
+    content = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for array in (prepared.items, prepared.periods, prepared.starts, prepared.timestamps):
         content.update(array.tobytes())
     return content.hexdigest()[:12]
@@ -189,11 +197,12 @@ def bounds(values: np.ndarray) -> tuple[float, float]:
 HEAD = ("data", "ties", "model", "seeds", "Recall@10 [95%]", "NDCG@10 [95%]", "Recall@5", "NDCG@5", "epochs", "minutes")
 
 
-def lines() -> list[list[str]]:
+def lines(models: Collection[str]) -> list[list[str]]:
     """A line a data set, order of ties and model, best first: means over users and seeds, and minutes of a training."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for each in stored().get("rows", []):
-        groups.setdefault((each["data"], each["time_ties"], each["model"]), []).append(each)
+        if each["model"] in models:
+            groups.setdefault((each["data"], each["time_ties"], each["model"]), []).append(each)
     found = []
     for (data, ties, model), seeds in sorted(groups.items(), key=lambda group: (*group[0][:2], -mean(group[1]))):
         files = [users_file(Run(data, model, each["time_ties"], each["seed"]), each["digest"]) for each in seeds]
@@ -208,15 +217,20 @@ def lines() -> list[list[str]]:
     return found
 
 
-def show(*, markdown: bool) -> None:
-    """The table."""
+def show(models: Collection[str], *, markdown: bool) -> None:
+    """The table of a plan's models."""
     facts = stored().get("hardware", machine())
-    note = f"Leave-one-out, full ranking, seen items left out. {facts['cores']} cores, {facts['cpu']}."
+    kinds = sorted({row["hardware"] for row in stored().get("rows", []) if row["model"] in models})
+    note = f"Leave-one-out, full ranking, seen items left out. {facts['cores']} cores; {'; '.join(kinds)}."
     if markdown:
-        print("\n".join(f"| {' | '.join(line)} |" for line in [HEAD, ["---"] * len(HEAD), *lines()]), note, sep="\n\n")
+        print(
+            "\n".join(f"| {' | '.join(line)} |" for line in [HEAD, ["---"] * len(HEAD), *lines(models)]),
+            note,
+            sep="\n\n",
+        )
         return
     table = Table(*HEAD)
-    for line in lines():
+    for line in lines(models):
         table.add_row(*line)
     console = Console(width=150)
     console.print(table)

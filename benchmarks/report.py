@@ -30,8 +30,7 @@ def machine() -> dict[str, Any]:
     return facts
 
 
-def commit() -> str:
-    """The commit that is measured, with `+` where the working tree differs from it in more than results."""
+def _commit() -> str:
     name = _git("rev-parse", "--short", "HEAD") or "unknown"
     return name + "+" * bool(_git("status", "--porcelain", "--", ".", ":!benchmarks/results"))
 
@@ -40,7 +39,7 @@ def write(name: str, content: dict[str, Any]) -> Path:
     """Write `benchmarks/results/<name>.json`: `content`, with hardware, commit and time."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    facts = {"hardware": machine(), "commit": commit(), "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    facts = {"hardware": machine(), "commit": COMMIT, "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     path.write_text(json.dumps(facts | content, indent=1) + "\n")
     return path
 
@@ -54,6 +53,11 @@ def read(name: str) -> dict[str, Any]:
 
 def _git(*command: str) -> str:
     return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+COMMIT = _commit()
+"""What is measured, with `+` where the working tree differs from it in more than results. Asked at the start: what is
+committed while a long run goes on is not what runs."""
 
 
 def _cpu() -> str:

@@ -47,7 +47,7 @@ def batch_of(*histories: list[int], weights: list[float] | None = None, users: l
         shown=windows.values,
         weights=torch.ones(len(windows.values)) if weights is None else torch.tensor(weights, dtype=torch.float32),
         users=torch.arange(len(histories)) if users is None else torch.tensor(users),
-        chances=torch.rand(len(windows.values)),
+        chances=torch.linspace(0.05, 0.95, len(windows.values)),
         seed=11,
     )
 

@@ -16,7 +16,7 @@ ROWS = 256
 
 @dataclass(frozen=True)
 class Holdout:
-    """Histories split leave-one-out; items are numbered from 0, in order of the numbers in the file."""
+    """Histories split leave-one-out; items are numbered from 0, in order of their length, then of their characters."""
 
     items: int
     """Size of the catalogue: every item of the file, held-out ones included."""
@@ -40,16 +40,14 @@ def read(path: Path) -> Holdout:
     """Read `path`, a line a user (`user item item …`, in order of time), and hold out each user's last two events.
 
     Raises:
-        ValueError: a line has no item, or something else than whole numbers.
+        ValueError: a line has no item.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
-    try:
-        histories = [[int(item) for item in line.split()[1:]] for line in lines if line.strip()]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; expected `user item item …`, whole numbers, on every line") from error
+    histories = [line.split()[1:] for line in lines if line.strip()]
     if not all(histories):
         raise ValueError(f"{path}: a line has no item; expected `user item item …` on every line")
-    codes = {item: code for code, item in enumerate(sorted({item for history in histories for item in history}))}
+    found = sorted({item for history in histories for item in history}, key=lambda item: (len(item), item))
+    codes = {item: code for code, item in enumerate(found)}
     coded = [[codes[item] for item in history] for history in histories]
     tested = [history for history in coded if len(history) >= 3]
     return Holdout(

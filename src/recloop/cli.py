@@ -33,10 +33,10 @@ ModelName = Annotated[str, typer.Argument(help="A model of the zoo in params.yam
 def check() -> None:
     """Validate params.yaml, every model's section included, and look at the source's files."""
     from recloop.data import sources
-    from recloop.models.catalogue import check_sections
+    from recloop.training.settings import check_models
 
     project = Project.find()
-    check_sections(project.params)
+    check_models(project.params)
     sources.check(project.params.source, project.root)
     print("params.yaml is valid, and the source can be read")
 
@@ -60,11 +60,11 @@ def preset(name: Annotated[str | None, typer.Argument(help="Default: say which t
 def ingest() -> None:
     """Stage: read the source into the canonical tables."""
     from recloop.data.sources import check_folder, ingest
-    from recloop.models.catalogue import check_sections
+    from recloop.training.settings import check_models
 
     project = Project.find()
     check_folder(project.params.source, project.root)
-    check_sections(project.params)  # the first stage: a fault in a model's section need not wait for its training
+    check_models(project.params)  # the first stage: a fault in a model's section need not wait for its training
     print(ingest(project.params.source, project.raw, base=project.root))
 
 

@@ -1,7 +1,7 @@
 """`params.yaml` as typed, validated, immutable models. The only reader of that file.
 
 Every section is a frozen pydantic model that refuses unknown keys. Hyper-parameters of a model are declared in
-the model's own file, `models/<name>.py`; `models.catalogue.check_sections` validates those too, at the price of
+the model's own file, `models/<name>.py`; `training.settings.check_models` validates those too, at the price of
 importing torch.
 """
 

@@ -15,9 +15,12 @@ import torch
 
 from recloop.config import Evaluate, Train
 from recloop.errors import ModelError
+from recloop.models.base import Learner
+from recloop.models.catalogue import CATALOGUE, model_class
 from recloop.training import FitResult, fit
 from recloop.training.checkpoint import Checkpoint
 from tests.histories import prepared_of, walks
+from tests.zoo import SMALL
 
 TRAIN = Train(lr=0.01, epochs=5, patience=5, batch_tokens=64, max_history=8, schedule="cosine", warmup=0.2)
 MODEL = {"dim": 8, "dropout": 0.3}
@@ -65,8 +68,9 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, ch
     with pytest.raises(Stopped):
         trained(path, stop_at=3, **changes)
     assert path.exists()
-    assert_same(trained(path, told=told, **changes), trained(**changes))
-    assert not path.exists()  # not needed any more
+    whole = trained(**changes)
+    assert_same(trained(path, told=told, **changes), whole)
+    assert_same(trained(path, told=told, **changes), whole)  # its end is kept until the result is
     assert told == []
 
 
@@ -155,10 +159,40 @@ def test_a_training_that_diverges_keeps_the_last_good_state_and_says_where(
     def step(self: Stepper, *arguments: Any) -> float:
         steps.append(1)
         if len(steps) > 9:  # four batches an epoch
-            raise NotFiniteError(float("nan"))
+            raise NotFiniteError("the loss became nan")
         return takes(self, *arguments)
 
     monkeypatch.setattr(Stepper, "step", step)
     with pytest.raises(ModelError, match=r"became nan in epoch 3.*after epoch 2 is kept in .*\n.*lower the learning"):
         trained(path)
     assert len(Checkpoint.load(path, identity_of(path)).curve) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if issubclass(model_class(name), Learner)])
+def test_every_model_that_learns_gives_the_same_bits_again_and_when_it_is_stopped(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+
+    def learn(checkpoint: Path | None, stop_at: int = 0) -> FitResult:
+        def on_epoch(number: int, _: Mapping[str, float]) -> None:
+            if number == stop_at:
+                stop()
+
+        train = TRAIN.model_copy(update={"epochs": 2, "average": 0.5})
+        params = SMALL[name] | {"train": {"epochs": 2}}
+        prepared = prepared_of(walks(users=20, items=10, length=9), items=10)
+        judged = Evaluate(exclude_seen=False)
+        return fit(name, prepared, train, judged, params, progress=False, checkpoint=checkpoint, on_epoch=on_epoch)
+
+    whole = learn(None)
+    assert_same(learn(None), whole)
+    with pytest.raises(Stopped):
+        learn(path, stop_at=2)
+    assert path.exists()
+    assert_same(learn(path), whole)
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if not issubclass(model_class(name), Learner)])
+def test_every_model_that_is_computed_gives_the_same_bits_again(name: str) -> None:
+    prepared = prepared_of(walks(users=20, items=10, length=9), items=10)
+    one, other = (fit(name, prepared, TRAIN, Evaluate(exclude_seen=False), SMALL[name], progress=False) for _ in "ab")
+    assert_same(one, other)

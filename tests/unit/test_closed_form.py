@@ -148,3 +148,11 @@ def test_an_item_counts_once_from_where_it_stands_last(name: str) -> None:
     again = model.score(ragged([1, 2, 1], [], [0, 0, 3, 0]))
     assert torch.equal(again, model.score(ragged([2, 1], [], [3, 0])))
     assert torch.equal(again, model.score(ragged([2, 2, 1], [], [0, 3, 3, 0])))
+
+
+def test_equations_that_have_no_solution_name_the_mend() -> None:
+    prepared = prepared_of([[0, 1, 2, 2, 2]] * 50, items=3)
+    with pytest.raises(
+        ModelError, match=r"ease: its equations have no solution in 32 bits.*\n.*raise models\.ease\.ridge"
+    ):
+        fit("ease", prepared, Train(), Evaluate(), {"ridge": 1e-12}, progress=False)

@@ -8,7 +8,8 @@ import pytest
 
 from recloop.config import Table, load_params, validated
 from recloop.errors import ConfigError
-from recloop.models.catalogue import check_sections, model_config
+from recloop.models.catalogue import model_config
+from recloop.training.settings import check_models
 from tests.conftest import ROOT
 
 
@@ -21,7 +22,7 @@ def faulty(tmp_path: Path, old: str, new: str) -> Path:
 
 
 def test_the_projects_own_params_are_valid_models_included() -> None:
-    check_sections(load_params(ROOT / "params.yaml"))
+    check_models(load_params(ROOT / "params.yaml"))
 
 
 def test_a_models_defaults_are_what_the_file_says() -> None:
@@ -100,7 +101,27 @@ def test_a_models_hyper_parameter_is_checked_too(tmp_path: Path) -> None:
     path = faulty(tmp_path, "blocks: ", "bloks: ")
     params = load_params(path)  # without torch, model sections are not looked into
     with pytest.raises(ConfigError, match=r"bloks: unknown key; did you mean `blocks`\?"):
-        check_sections(params)
+        check_models(params)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "mlp: {hidden: [100, 100],",
+            "mlp: {hidden: [100, 100], train: {batch_tokens: 50},",
+            "models.mlp.train: batch_tokens",
+        ),
+        (
+            "kind: sampled_softmax, negatives: 256}}",
+            "kind: cross_entropy}}",
+            "neumf cannot be trained with cross_entropy",
+        ),
+    ],
+)
+def test_what_a_model_would_train_with_is_checked_too(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_models(load_params(faulty(tmp_path, old, new)))
 
 
 def test_a_sequences_file_has_no_times_to_cut_at(tmp_path: Path) -> None:

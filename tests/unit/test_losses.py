@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from recloop.config import Loss
 from recloop.data.batches import Batch
-from recloop.errors import ConfigError
 from recloop.models.base import LearnerConfig, Predictions, Predictor
 from recloop.training.losses import build_criterion
 from recloop.training.losses.cross_entropy import catalogue_cross_entropy
@@ -168,12 +167,3 @@ def test_a_catalogue_of_one_item_gives_a_finite_loss(kind: Any) -> None:
     assert loss.isfinite()
     assert asked.queries.grad is not None
     assert asked.queries.grad.isfinite().all()
-
-
-def test_a_score_that_is_no_product_cannot_have_the_loss_over_the_catalogue() -> None:
-    class Other(Fixed):
-        by_product = False
-
-    with pytest.raises(ConfigError, match=r"fixed cannot be trained with cross_entropy.*\n.*sampled_softmax"):
-        model = Other(torch.zeros(3, 2))
-        build_criterion(Loss(), model, torch.ones(3))()(model, case(items=3)[1])

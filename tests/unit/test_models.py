@@ -177,12 +177,13 @@ def test_bert4rec_is_not_shown_what_it_is_to_fill_in() -> None:
     shown: list[torch.Tensor] = []
     model.hidden = lambda tokens: (shown.append(tokens.values), torch.zeros(len(tokens.values), 8))[1]  # type: ignore
     for _ in range(50):
-        asked = model.predictions(batch)
+        asked = model.predictions(replace(batch, chances=torch.rand(batch.events)))
         hidden = shown[-1] == 12
         assert asked.targets.equal(batch.histories.values[hidden])
         assert shown[-1][~hidden].equal(batch.histories.values[~hidden])
         assert hidden[5]  # a window's only event
         assert bool(hidden[6:].any())
+    assert len({tuple(each.tolist()) for each in shown}) > 5  # others each time
 
 
 @pytest.mark.parametrize("name", ["mf", "sasrec"])

@@ -13,10 +13,11 @@ from recloop.data.sources import ingest
 from recloop.errors import ConfigError
 from recloop.evaluation import evaluate
 from recloop.evaluation.bootstrap import interval
-from recloop.models.catalogue import check_sections, model_config
+from recloop.models.catalogue import model_config
 from recloop.models.mlp import MlpConfig
 from recloop.presets import apply_preset, presets
 from recloop.training import fit
+from recloop.training.settings import check_models
 from tests.conftest import ROOT
 from tests.unit.test_cli import recloop
 
@@ -31,7 +32,7 @@ def params(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_leaves_valid_params_that_it_has_nothing_to_change_in(name: str, params: Path) -> None:
     assert apply_preset(name, params)
-    check_sections(load_params(params))
+    check_models(load_params(params))
     before = params.read_bytes()
     assert apply_preset(name, params) == []
     assert params.read_bytes() == before
@@ -47,6 +48,18 @@ def test_the_textbook_is_what_it_says(params: Path) -> None:
     assert mlp.hidden == (100, 100)
     assert (mlp.train.optimizer, mlp.train.lr, mlp.train.epochs) == ("sgd", 0.01, 10)
     assert mlp.train.loss == Loss(kind="cross_entropy")
+
+
+def test_the_textbook_is_trained_by_plain_sgd_whatever_was_set_before(params: Path) -> None:
+    apply_preset("textbook", params)
+    plain = params.read_text()
+    changed = plain.replace("schedule: constant", "schedule: cosine").replace("average: 0.0", "average: 0.99")
+    changed = changed.replace("crop: 0.0", "crop: 0.5").replace("max_history: 50", "max_history: 200")
+    changed = changed.replace("clip_norm: null", "clip_norm: 1.0").replace("warmup: 0.0", "warmup: 0.1")
+    params.write_text(changed)
+    apply_preset("textbook", params)
+    assert load_params(params).train == load_params(ROOT / "params.yaml").train
+    check_models(load_params(params))
 
 
 def test_what_a_preset_does_not_name_stays(params: Path) -> None:

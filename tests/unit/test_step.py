@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import weakref
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +145,18 @@ def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(monkey
 
     models: list[Sasrec] = []
     monkeypatch.setattr(Sasrec, "predictions", predictions)
-    with pytest.raises(NotFiniteError):
+    with pytest.raises(NotFiniteError, match="a gradient became infinite or no number"):
         stepped()
     assert_close(models[0], start)
+
+
+def test_hidden_events_that_weigh_nothing_teach_nothing() -> None:
+    batch = replace(batch_of([1, 2, 3, 4, 5, 6, 7, 8], weights=[1, 1, 1, 1, 1, 1, 1, 0]), chances=torch.zeros(8))
+    model = some_model("bert4rec", max_history=8)
+    assert isinstance(model, Learner)
+    how = Train(optimizer="sgd")
+    stepper = Stepper(model, build_criterion(how.loss, model, torch.ones(12)), how, Processes(), warn=print)
+    assert stepper.step(batch, 0.5) == 0
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
@@ -181,38 +193,43 @@ def test_the_average_forgets_the_start_and_then_keeps_its_share() -> None:
 # Several processes.
 
 
-def learnt(out: Path, **changes: Any) -> None:
+def learnt(out: Path, *, dropout: float = 0.0, epochs: int = 12, kill_at: int = 0) -> None:
     """What each of the processes does; the first one writes what came of it."""
     from recloop.training import is_first
 
+    def on_epoch(number: int, _: Mapping[str, float]) -> None:
+        if number == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    how = {"lr": 0.01, "patience": epochs, "batch_tokens": 64, "max_history": 8, "threads": 1}
     result = fit(
         "sasrec",
         prepared_of(walks(users=31, items=10, length=9), items=10),
-        Train(
-            **{"lr": 0.01, "epochs": 12, "patience": 12, "batch_tokens": 64, "max_history": 8, "threads": 1} | changes
-        ),
+        Train(**how, epochs=epochs, loss={"kind": "sampled_softmax", "negatives": 8} if dropout else {}),
         Evaluate(exclude_seen=False),
-        {"dim": 16, "dropout": 0.0},
+        {"dim": 16, "dropout": dropout},
         progress=False,
+        on_epoch=on_epoch,
+        checkpoint=out.with_suffix(".checkpoint"),
     )
     if is_first():
         result.model.save(out)
         (out / "curve.json").write_text(json.dumps([[epoch.loss, epoch.ndcg_at_10] for epoch in result.curve]))
 
 
-def test_two_processes_give_the_quality_of_one(tmp_path: Path) -> None:
-    script = tmp_path / "learn.py"
-    script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom tests.unit.test_step import learnt\n"
-        "learnt(Path(sys.argv[1]) / 'two')\n"
-    )
+def by_two(out: Path, **how: Any) -> int:
+    """`learnt`, by two processes. Returns the exit status."""
+    script = out.with_suffix(".py")
+    call = f"learnt(Path({str(out)!r}), **{how!r})"
+    script.write_text(f"from pathlib import Path\nfrom tests.unit.test_step import learnt\n{call}\n")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--local-addr=127.0.0.1"]
-    subprocess.run(
-        [sys.executable, *torchrun, str(script), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=120,
-    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *torchrun, str(script)]
+    return subprocess.run(command, env=environment, check=False, timeout=120, capture_output=True).returncode
+
+
+def test_two_processes_give_the_quality_of_one(tmp_path: Path) -> None:
+    assert by_two(tmp_path / "two") == 0
     learnt(tmp_path / "one")
     one, two = (json.loads((tmp_path / name / "curve.json").read_text()) for name in ("one", "two"))
     assert len(two) == len(one) == 12
@@ -222,3 +239,12 @@ def test_two_processes_give_the_quality_of_one(tmp_path: Path) -> None:
         assert other_ndcg == pytest.approx(ndcg, abs=0.02)
     assert max(ndcg for _, ndcg in two) > 0.95
     assert max(ndcg for _, ndcg in one) > 0.95
+
+
+def test_two_processes_that_were_killed_end_as_if_they_had_not_been(tmp_path: Path) -> None:
+    assert by_two(tmp_path / "whole", dropout=0.3, epochs=4) == 0
+    assert by_two(tmp_path / "again", dropout=0.3, epochs=4, kill_at=3) != 0
+    assert (tmp_path / "again.checkpoint").exists()
+    assert by_two(tmp_path / "again", dropout=0.3, epochs=4) == 0
+    for file in ("model.safetensors", "curve.json"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

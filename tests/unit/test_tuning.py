@@ -18,11 +18,14 @@ import pytest
 from rich.console import Console
 from sqlalchemy import DateTime, column, create_engine, func, select, table, text, update
 
-from recloop.config import Params, load_params, validated
+from recloop.config import Loss, Params, Train, load_params, validated
 from recloop.errors import ConfigError, DatabaseError, ModelError, RegistryError
+from recloop.models.base import LearnerConfig
+from recloop.models.catalogue import model_config
 from recloop.project import Project
 from recloop.registry import trials
 from recloop.registry.tracking import open_tracking
+from recloop.training.settings import effective
 from recloop.tuning import worker
 from recloop.tuning.outcome import Outcome
 from recloop.tuning.run import tune
@@ -495,15 +498,23 @@ def space(models: Mapping[str, Any], dimensions: Mapping[str, Any], name: str, *
     return Space.of(validated(Params, content, where="params.yaml"), name)
 
 
+def trained_with(given: Space, **settings: Any) -> Train:
+    """What the model trains with when `settings` are tried."""
+    config = model_config(given.name, given.accepted(settings))
+    assert isinstance(config, LearnerConfig)
+    return effective(given.name, given.params.train, config)
+
+
 def test_a_setting_of_train_keeps_what_the_model_trains_with_otherwise() -> None:
-    """Factorisation trains for 60 epochs unless its section has a `train` of its own, which it gets here."""
     given = space({"mf": {"dim": 8}}, {"train.lr": [0.01, 0.02]}, "mf")
     assert given.present == {"train.lr": 0.01}
-    assert given.changes({"train.lr": 0.02}) == {"models.mf.train": {"lr": 0.02, "epochs": 60, "patience": 6}}
+    assert given.changes({"train.lr": 0.02}) == {"models.mf.train": {"lr": 0.02}}
     assert given.changes({"train.lr": 0.01}) == {}
+    found = trained_with(given, **{"train.lr": 0.02})
+    assert (found.lr, found.epochs, found.patience) == (0.02, 60, 6)
 
 
-def test_a_setting_of_the_shared_loss_takes_the_rest_of_it_along() -> None:
+def test_a_setting_of_the_shared_loss_leaves_the_rest_of_it() -> None:
     given = space(
         {"sasrec": {"train": {"lr": 0.01}}},
         {"train.loss.negatives": {"low": 16, "high": 512, "log": True}},
@@ -511,9 +522,25 @@ def test_a_setting_of_the_shared_loss_takes_the_rest_of_it_along() -> None:
         loss={"kind": "gbce", "calibration": 0.5},
     )
     assert given.present == {"train.loss.negatives": 256}
-    (changed,) = given.changes({"train.loss.negatives": 64}).items()
-    assert changed[0] == "models.sasrec.train.loss"
-    assert (changed[1]["kind"], changed[1]["calibration"], changed[1]["negatives"]) == ("gbce", 0.5, 64)
+    assert given.changes({"train.loss.negatives": 64}) == {"models.sasrec.train.loss": {"negatives": 64}}
+    found = trained_with(given, **{"train.loss.negatives": 64})
+    assert found.loss == Loss(kind="gbce", calibration=0.5, negatives=64)
+
+
+def test_what_is_searched_changes_nothing_else() -> None:
+    models = {"neumf": {"train": {"loss": {"negatives": 512}}}}
+    given = space(models, {"train.lr": [0.002, 0.02]}, "neumf", loss={"kind": "bce", "popularity": 0.5})
+    assert given.present == {"train.lr": 0.002}
+    before, after = trained_with(given), trained_with(given, **{"train.lr": 0.02})
+    assert after == before.model_copy(update={"lr": 0.02})
+    assert before.loss == Loss(kind="sampled_softmax", popularity=0.5, negatives=512)
+
+
+def test_a_loss_that_a_model_cannot_have_is_refused_before_any_trial() -> None:
+    with pytest.raises(
+        ConfigError, match=r'neumf\.train\.loss\.kind: "cross_entropy" is refused: neumf cannot be trained'
+    ):
+        space({"neumf": {}}, {"train.loss.kind": ["sampled_softmax", "cross_entropy"]}, "neumf")
 
 
 def test_a_choice_may_be_of_anything_the_model_takes() -> None:

@@ -61,7 +61,7 @@ class Questions:
         starts = prepared.starts[users]
         return cls(
             users=users,
-            seen=Ragged.slices(prepared.items, starts, positions, prepared.timestamps),
+            seen=Ragged.slices(prepared.items, starts, positions),
             shown=Ragged.slices(
                 prepared.items, np.maximum(starts, positions - max_history), positions, prepared.timestamps
             ),

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, field_validator
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from recloop.config import Augment, Loss, OptimizerName, Positive, ScheduleName, Section, Share, merged
@@ -24,6 +23,7 @@ from recloop.data.batches import Batch, RaggedTensor
 from recloop.data.prepared import Prepared
 from recloop.errors import ModelError
 from recloop.files import write_json
+from recloop.models.tensors import save_tensors
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -132,8 +132,7 @@ class Recommender(nn.Module, ABC):
     def save(self, folder: Path) -> None:
         """Write `model.safetensors` and `model.json` into `folder`. The same model gives the same bytes."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        (folder / WEIGHTS).write_bytes(serialize(tensors))  # `save_file` hides what the disk says of itself
+        save_tensors(folder / WEIGHTS, self.state_dict())
         write_json(
             folder / DESCRIPTION,
             {
@@ -213,8 +212,11 @@ class Learner(DualEncoder):
     """A model that learns by gradients of a loss (`training/losses`)."""
 
     config: LearnerConfig
-    reads_shown: ClassVar[bool] = True
-    """Whether it looks at what a batch shows of histories while it learns, and so at what augmentation hides there."""
+
+    @property
+    def reads_shown(self) -> bool:
+        """Whether it looks at what a batch shows of histories while it learns, and so at how they are augmented."""
+        return True
 
     def begin(self, prepared: Prepared) -> None:
         """Take from the data what the model begins with, before it learns. Only the training period is looked at."""

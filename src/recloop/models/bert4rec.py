@@ -75,5 +75,5 @@ class Bert4Rec(Transformer):
         whole, part = (
             weights.new_zeros(len(batch)).index_add_(0, targets.rows, each) for each in (weights, weights * hide)
         )
-        share = (whole / part.clamp(min=torch.finfo(weights.dtype).tiny))[targets.rows[hidden]]
+        share = torch.where(part > 0, whole / part, 0.0)[targets.rows[hidden]]
         return Predictions(self.hidden(tokens)[hidden], targets.values[hidden], weights[hidden] * share)

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from recloop.config import Params, validated
+from recloop.config import validated
 from recloop.errors import ConfigError, ModelError, StageError
 from recloop.files import read_json
 from recloop.models.base import DESCRIPTION, FORMAT, WEIGHTS, ModelConfig, Recommender
@@ -66,16 +66,6 @@ def model_config(name: str, params: Mapping[str, Any]) -> ModelConfig:
         ConfigError: no model is called `name`, or a key or value is wrong; every fault is named.
     """
     return validated(model_class(name).Config, dict(params), where=f"models.{name}")
-
-
-def check_sections(params: Params) -> None:
-    """Validate every model's section of `params.yaml`, whether or not it is in the zoo.
-
-    Raises:
-        ConfigError: as `model_config`.
-    """
-    for name, section in params.models.items():
-        model_config(name, section)
 
 
 def build(

@@ -70,6 +70,13 @@ class Ensemble(Learner):
     def _members(self) -> list[Learner]:
         return [member for member in self.members if isinstance(member, Learner)]
 
+    @property
+    def reads_shown(self) -> bool:
+        return any(member.reads_shown for member in self._members)
+
+    def item_vectors(self, codes: Tensor) -> Tensor:
+        return torch.cat([member.item_vectors(codes) for member in self._members], 1)
+
     def encode(self, histories: RaggedTensor, users: Tensor | None = None) -> Tensor:
         """The members' vectors, end to end."""
         return torch.cat([member.encode(histories, users) for member in self._members], 1)
@@ -82,5 +89,5 @@ class Ensemble(Learner):
             member.begin(prepared)
 
     def loss(self, batch: Batch, criterion: Criterion) -> Tensor:
-        """The sum of the members' losses: none of them feels the others."""
+        """The sum of the members' losses: none feels the others, unless `train.clip_norm` cuts them together."""
         return torch.stack([member.loss(batch, criterion) for member in self._members]).sum()

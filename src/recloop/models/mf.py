@@ -44,7 +44,6 @@ class MatrixFactorisation(Predictor):
     Config = MfConfig
     name = "mf"
     config: MfConfig
-    reads_shown = False
 
     def __init__(self, config: MfConfig, *, catalogue_size: int, user_count: int, max_history: int) -> None:
         super().__init__(config, catalogue_size=catalogue_size, user_count=user_count, max_history=max_history)
@@ -54,6 +53,10 @@ class MatrixFactorisation(Predictor):
         nn.init.zeros_(self.users.weight)
         nn.init.normal_(self.items.weight, std=0.1)
         self._space: tuple[tuple[int, int, torch.device], tuple[Tensor, Tensor, Tensor]] | None = None
+
+    @property
+    def reads_shown(self) -> bool:
+        return False
 
     def train(self, mode: bool = True) -> Self:
         self._space = None  # an optimiser's fused step changes weights without their version telling so
@@ -70,6 +73,9 @@ class MatrixFactorisation(Predictor):
 
     def item_matrix(self) -> Tensor:
         return torch.cat([self.items.weight, self.biases[:, None]], 1)
+
+    def item_vectors(self, codes: Tensor) -> Tensor:
+        return torch.cat([self.items(codes), self.biases[codes, None]], 1)
 
     def predictions(self, batch: Batch) -> Predictions:
         """Every event of the windows, given who did it."""

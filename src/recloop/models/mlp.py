@@ -61,8 +61,11 @@ class Mlp(SequenceModel):
 
     def hidden(self, tokens: RaggedTensor) -> Tensor:
         """The last hidden layer, and a one for the bias of each output: [tokens, width + 1]"""
-        x = self.layers(bags(self.items(tokens.values) * self.config.hidden[0] ** 0.5, tokens))
+        x = self.layers(bags(self.shown(tokens) * self.config.hidden[0] ** 0.5, tokens))
         return torch.cat([x, x.new_ones(len(x), 1)], 1)
 
     def item_matrix(self) -> Tensor:
         return torch.cat([self.output.weight, self.output.bias[:, None]], 1)
+
+    def item_vectors(self, codes: Tensor) -> Tensor:
+        return torch.cat([self.output.weight[codes], self.output.bias[codes, None]], 1)

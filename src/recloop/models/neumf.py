@@ -67,7 +67,7 @@ class Neumf(SequenceModel):
         """A user's factors, and what the user brings to the perceptron's first layer: [tokens, factors + hidden[0]]"""
         # A long history says more than a short one, but not in proportion: FISM's alpha of 0.5.
         root = (tokens.from_start + 1).sqrt()[:, None]
-        vectors = self.items(tokens.values) * self.items.embedding_dim**0.5
+        vectors = self.shown(tokens) * self.items.embedding_dim**0.5
         dropped: Tensor = self.dropout(bags(vectors, tokens) / root)
         return dropped
 

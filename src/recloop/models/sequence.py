@@ -48,6 +48,12 @@ class SequenceModel(Predictor):
             with torch.no_grad():
                 self.items.weight[:-1] = vectors.to(self.device)
 
+    def shown(self, tokens: RaggedTensor) -> Tensor:
+        """The tokens' vectors, [tokens, dim], for a model of bags: an event that is not shown adds nothing to one."""
+        hidden = (tokens.values == self.catalogue_size) & (tokens.from_start > 0)
+        vectors: Tensor = self.items(tokens.values).masked_fill(hidden[:, None], 0.0)
+        return vectors
+
     @abstractmethod
     def hidden(self, tokens: RaggedTensor) -> Tensor:
         """A vector a token, made from it and those before it: [tokens, dim].

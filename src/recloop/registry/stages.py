@@ -44,6 +44,7 @@ def train(project: Project, model: str) -> FitResult:
     with Journal(project, model, prepared.meta) as journal:
         result = learn(on_epoch=journal.epoch)
         save_fit(result, project.model(model), project.reports, model)
+        project.checkpoint(model).unlink(missing_ok=True)
         journal.finish()
     return result
 

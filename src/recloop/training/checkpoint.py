@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor
 
 from recloop.errors import ModelError
 from recloop.files import replacing
 from recloop.models.base import Learner
+from recloop.models.tensors import save_tensors
 from recloop.training.result import Epoch
 from recloop.training.step import Stepper
 
@@ -52,11 +52,7 @@ class Checkpoint:
             "average": self.average,
             "optimizer": self.optimizer,
         }
-        tensors = {
-            f"{part}.{name}": tensor.detach().cpu().contiguous()
-            for part, held in parts.items()
-            for name, tensor in held.items()
-        }
+        tensors = {f"{part}.{name}": tensor for part, held in parts.items() for name, tensor in held.items()}
         told = {
             "format": FORMAT,
             "identity": dict(self.identity),
@@ -64,7 +60,7 @@ class Checkpoint:
             "pieces": self.pieces,
         }
         with replacing(path) as part:
-            part.write_bytes(serialize(tensors, {"recloop": json.dumps(told)}))
+            save_tensors(part, tensors, {"recloop": json.dumps(told)})
 
     @classmethod
     def load(cls, path: Path, identity: Mapping[str, Any]) -> Checkpoint:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from recloop.data.batches import Batch
+from recloop.errors import ConfigError
 
 PATIENCE = timedelta(hours=2)
 """One process may write a large checkpoint while the others wait."""
@@ -55,6 +56,12 @@ class Processes:
         for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
+    def all(self, what: bool) -> bool:
+        """Whether it holds in every process."""
+        flag = torch.tensor([float(what)], device=self.device)
+        self.add_up([flag])
+        return bool(flag == self.world)
+
     def agree(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the first one's tensors."""
         if self.world > 1:
@@ -70,7 +77,13 @@ def processes(device: torch.device) -> Iterator[Processes]:
         yield Processes()
         return
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= there:
+            raise ConfigError(
+                f"torchrun started more processes here than there are GPUs ({there})",
+                remedy=f"torchrun --nproc-per-node {there}, or set train.device to cpu",
+            )
+        torch.cuda.set_device(place)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Processes(distributed.get_rank(), world, device.type)

@@ -14,14 +14,14 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from recloop.config import Evaluate, Train, merged, validated
+from recloop.config import Augment, Evaluate, Train
 from recloop.data.augmentation import Augmentation
 from recloop.data.batches import TrainingBatches
 from recloop.data.prepared import Prepared
 from recloop.errors import ModelError, StageError
 from recloop.evaluation import Examination
 from recloop.evaluation.ranking import NotFiniteScoresError
-from recloop.models.base import ClosedForm, Learner, LearnerConfig, Recommender
+from recloop.models.base import ClosedForm, Learner, Recommender
 from recloop.models.catalogue import build, model_class
 from recloop.training.averaging import Average
 from recloop.training.checkpoint import Checkpoint
@@ -30,6 +30,7 @@ from recloop.training.distribution import Processes, processes
 from recloop.training.losses import build_criterion
 from recloop.training.progress import TrainingProgress
 from recloop.training.result import Epoch, FitResult
+from recloop.training.settings import effective
 from recloop.training.step import NotFiniteError, Stepper, out_of_memory
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
@@ -65,8 +66,8 @@ def fit(
         model_params: its section under `models`; what it sets under `train` there wins over `train`.
         on_epoch: is told the number and the metrics of each epoch as it ends.
         progress: whether it is shown on stderr how training goes.
-        checkpoint: where the state is kept after each epoch, and removed at the end. A training that finds its own
-            there goes on from it, and ends as if it had never been stopped; another one's is not used.
+        checkpoint: where the state is kept after each epoch. A training that finds its own there goes on from it, and
+            ends as if it had never been stopped; another one's is not used. To be removed when the result is kept.
         warn: is told what a person should know.
 
     Raises:
@@ -99,14 +100,14 @@ def fit(
         training = Training(
             model,
             prepared,
-            _settings(name, train, model.config),
+            effective(name, train, model.config),
             evaluate,
             examination,
             group,
             on_epoch=on_epoch if group.first else None,
             console=Console(stderr=True) if progress and group.first else None,
             checkpoint=checkpoint,
-            warn=warn,
+            warn=warn if group.first else lambda _: None,
         )
         return training.run()
 
@@ -115,7 +116,13 @@ def _compute(
     model: ClosedForm, prepared: Prepared, examination: Examination, group: Processes, on_epoch: OnEpoch | None
 ) -> FitResult:
     started = time.perf_counter()
-    model.fit(prepared)
+    try:
+        model.fit(prepared)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise ModelError(
+            f"{model.name}: its equations have no solution in 32 bits: {error}",
+            remedy=f"raise models.{model.name}.ridge",
+        ) from error
     seconds = time.perf_counter() - started
     events = int(prepared.train_counts.sum())
     only = Epoch(0, None, _judged(model, examination, group), seconds, events)
@@ -167,8 +174,8 @@ class Training:
         )
         criterion = build_criterion(settings.loss, model, torch.tensor(prepared.train_counts))
         self._stepper = Stepper(model, criterion, settings, group, warn=warn)
-        if not model.reads_shown and (settings.augment.mask or settings.augment.substitute):
-            warn(f"{model.name} learns from no histories: augment.mask and augment.substitute change nothing")
+        if not model.reads_shown and settings.augment != Augment(crop=settings.augment.crop):
+            warn(f"{model.name} learns from no histories: of augment.* only crop changes what it learns from")
         self._average = Average(model, settings.average) if settings.average else None
         self._progress = TrainingProgress(
             model.name, epochs=settings.epochs, events=self._batches.events, console=console
@@ -184,8 +191,6 @@ class Training:
                 self._epoch(begun if not self._curve else 0.0)
                 self._save()
         self._model.load_state_dict(self._best)
-        if self._checkpoint is not None and self._group.first:
-            self._checkpoint.unlink(missing_ok=True)
         device = self._model.device.type
         model = self._model.cpu().eval()
         return FitResult(model, self._best_epoch, tuple(self._curve), self._batches.padding, device)
@@ -236,7 +241,7 @@ class Training:
             try:
                 value = self._stepper.step(batch, progress)
             except NotFiniteError as error:
-                raise self._diverged(number, f"the loss became {error}") from error
+                raise self._diverged(number, str(error)) from error
             if self._average is not None:
                 self._average.update(self._model)
             total += value * batch.events
@@ -263,19 +268,24 @@ class Training:
         return self._checkpoint is not None and self._checkpoint.exists()
 
     def _save(self) -> None:
-        if self._checkpoint is not None and self._group.first and not self._ended:
+        if self._checkpoint is not None and self._group.first:
             mean = {} if self._average is None else self._average.averaged.state_dict()
             state = Checkpoint.of(self._identity, self._curve, self._best, self._model, mean, self._stepper)
             state.save(self._checkpoint)
 
-    def _resume(self) -> bool:
-        """Go back to where this training was stopped. Returns whether there was such a place."""
+    def _found(self) -> Checkpoint | None:
         if self._checkpoint is None or not self._saved:
-            return False
+            return None
         try:
-            found = Checkpoint.load(self._checkpoint, self._identity)
+            return Checkpoint.load(self._checkpoint, self._identity)
         except ModelError as error:
             self._warn(f"{error.message}. It is not used: the training begins anew")
+            return None
+
+    def _resume(self) -> bool:
+        """Go back to where this training was stopped. Returns whether there was such a place."""
+        found = self._found()
+        if not self._group.all(found is not None) or found is None:
             return False
         found.restore(self._model, self._stepper)
         if self._average is not None:
@@ -304,12 +314,6 @@ def _identity(
     shared |= {f"evaluate.{key}": value for key, value in judged.items()} | {"device": model.device.type}
     rest = {"model": model.name, "data": data.hexdigest()[:16], "processes": group.world, "torch": torch.__version__}
     return own | shared | rest
-
-
-def _settings(name: str, train: Train, config: LearnerConfig) -> Train:
-    """`train`, with what the model's own section sets in its place."""
-    own = config.train.model_dump(exclude_unset=True, exclude_none=True)
-    return validated(Train, merged(train.model_dump(), own), where=f"models.{name}.train")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ Warn = Callable[[str], None]
 
 
 class NotFiniteError(Exception):
-    """The loss, or a gradient, is no number any more. Carries the loss."""
+    """The loss, or a gradient, is no number any more. Says which."""
 
 
 class Stepper:
@@ -50,7 +50,11 @@ class Stepper:
         self._settings, self._processes = settings, processes
         self._warn = warn
         device = model.device
-        self._half = device.type == "cuda" and settings.precision != "fp32" and torch.cuda.is_bf16_supported()
+        self._half = (
+            device.type == "cuda"
+            and settings.precision != "fp32"
+            and torch.cuda.is_bf16_supported(including_emulation=False)
+        )
 
     def step(self, batch: Batch, progress: float) -> float:
         """Learn from a batch. Returns the mean loss of its events, each counting by its weight.
@@ -75,7 +79,9 @@ class Stepper:
         value = loss.item()
         norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm or math.inf)
         if not math.isfinite(value) or not bool(norm.isfinite()):
-            raise NotFiniteError(value if not math.isfinite(value) else math.nan)
+            raise NotFiniteError(
+                "a gradient became infinite or no number" if math.isfinite(value) else f"the loss became {value}"
+            )
         self.optimizer.step()
         return value
 
@@ -118,8 +124,9 @@ class Stepper:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Torch has an error of its own only for a GPU that is full; on a CPU it is any RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Torch has an error of its own only for one of the ways to fill a GPU; else it is any RuntimeError."""
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def _optimizer(model: Learner, settings: Train) -> Optimizer:

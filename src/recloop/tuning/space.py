@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from recloop.config import Dimension, Params, Range, Train, validated
+from recloop.config import Dimension, Params, Range
 from recloop.errors import ConfigError, ModelError
 from recloop.models.base import LearnerConfig
 from recloop.models.catalogue import model_class, model_config
+from recloop.training.settings import effective
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -78,19 +79,17 @@ class Space:
     def section(self, settings: Settings) -> dict[str, Any]:
         """The section `models.<name>`, with `settings` in it where they are not what it says already.
 
-        What a model sets under `train` replaces its defaults for that, and a loss there the shared one, as a whole.
-        So where such a section is missing it is made with all that held until now.
+        Nothing else changes: what a section does not set stays as the model, or the shared section, has it.
         """
         section: dict[str, Any] = deepcopy(dict(self.params.models[self.name]))
         for path, value in settings.items():
             if path in self.present and self.present[path] == value:
                 continue
             *parents, key = path.split(".")
-            inner, passed = section, ""
+            inner = section
             for parent in parents:
-                passed += f".{parent}" if passed else parent
                 if not isinstance(inner.get(parent), dict):
-                    inner[parent] = self._in_force(passed)
+                    inner[parent] = {}
                 inner = inner[parent]
             inner[key] = value
         return section
@@ -143,17 +142,8 @@ class Space:
         config = model_config(self.name, section)
         values = config.model_dump(mode="json")
         if isinstance(config, LearnerConfig):
-            merged = self.params.train.model_dump() | config.train.model_dump(exclude_none=True)
-            values["train"] = validated(Train, merged, where=f"models.{self.name}.train").model_dump(mode="json")
+            values["train"] = effective(self.name, self.params.train, config).model_dump(mode="json")
         return values
-
-    def _in_force(self, path: str) -> dict[str, Any]:
-        """What holds for the section at `path` of the model's, which params.yaml does not have."""
-        own = model_config(self.name, self.params.models[self.name]).model_dump(mode="json", exclude_none=True)
-        found = _at(own, path)
-        if found is None and path.startswith("train."):
-            found = _at({"train": self.params.train.model_dump(mode="json")}, path)
-        return found if isinstance(found, dict) else {}
 
     def _check(self, path: str, values: tuple[JsonValue, ...]) -> None:
         for value in values:

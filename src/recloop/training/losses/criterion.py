@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from recloop.config import Loss
-from recloop.errors import ConfigError
 from recloop.models.base import Criterion, Learner, Predictions, Predictor
 from recloop.training.losses.cross_entropy import catalogue_cross_entropy
 from recloop.training.losses.sampled import (
@@ -30,8 +29,7 @@ def build_criterion(settings: Loss, model: Learner, counts: Tensor) -> Callable[
         counts: [items]: events of the training period; the negatives are drawn by them.
 
     Returns:
-        Gives a criterion with negatives of its own, drawn from torch's random generator. The criterion raises a
-        ConfigError where the loss cannot be had with the model.
+        Gives a criterion with negatives of its own, drawn from torch's random generator.
     """
     if settings.kind == "cross_entropy":
         return lambda: _in_float32(_cross_entropy)
@@ -64,12 +62,6 @@ def build_criterion(settings: Loss, model: Learner, counts: Tensor) -> Callable[
 
 
 def _cross_entropy(model: Predictor, asked: Predictions) -> Tensor:
-    if not model.by_product:
-        raise ConfigError(
-            f"{model.name} cannot be trained with cross_entropy: its score is no product of vectors, and the whole "
-            "catalogue at every event is out of reach",
-            remedy=f"set models.{model.name}.train.loss to {{kind: sampled_softmax}}, bce, gbce or bpr",
-        )
     return catalogue_cross_entropy(asked.queries, model.item_matrix(), asked.targets, asked.weights)
 
 
