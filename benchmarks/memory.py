@@ -43,7 +43,7 @@ from recloop.training.step import Stepper
 SIZES = (10_000, 100_000, 1_000_000)
 LOSSES = ("cross_entropy", "sampled_softmax")
 EVENTS, LENGTH, DIM = 2048, 32, 64
-USERS, ASKED = 1000, 64
+USERS, ASKED = 200, 64
 """Of a training; of so many it is validated what comes next."""
 
 
