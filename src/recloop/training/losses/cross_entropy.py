@@ -20,6 +20,8 @@ BLOCK = 1 << 21
 """Logits held at once: 8 MiB of them, which stay in a processor's cache."""
 BLOCK_ON_GPU = 1 << 26
 """The same on a GPU, which has to be kept busy: 256 MiB."""
+ROWS = 32
+"""Positions at once where that is more: with fewer, reading a large catalogue costs more than multiplying."""
 SAFE = 60.0
 """No float32 sum of exponentials overflows below this, nor does a product of it with gradients."""
 
@@ -44,7 +46,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         on_cpu = queries.device.type == "cpu"
-        rows = max(1, min(len(queries), (BLOCK if on_cpu else BLOCK_ON_GPU) // len(items)))
+        rows = max(1, min(len(queries), max(ROWS, (BLOCK if on_cpu else BLOCK_ON_GPU) // len(items))))
         shares = weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
         held = queries.new_empty(rows, len(items))
         # No logit is larger than this: where it is small, the largest need not be looked for. A GPU would have to wait.
