@@ -256,6 +256,8 @@ def demo() -> None:
 def main() -> None:
     """Entry point: run a command, and turn what went wrong into a message and an exit code."""
     telemetry.silence()
+    # In a file or a pipe, too, a line is there as soon as it is said.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     # `dvc` and `bentoml` are started by name: ours must be found even where the environment is not activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:

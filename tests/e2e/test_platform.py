@@ -74,7 +74,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         process = subprocess.Popen(
             [sys.executable, "-m", "recloop.cli", "platform"],
             cwd=root,
-            env={**os.environ, **environment(ports)},
+            env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"} | environment(ports),
             stdout=output,
             stderr=subprocess.STDOUT,
         )
