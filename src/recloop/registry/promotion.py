@@ -109,7 +109,7 @@ def promote(
                 "the same model from the same data",
             )
         latency = _try_out(package)
-        challenger = _register(tracking, project, run, package, reason)
+        challenger = _register(tracking, ledger, project, run, package, reason)
         contest = None
         if champion is not None:
             versions.fetch(tracking, champion, Path(scratch) / "champion")
@@ -164,7 +164,7 @@ def _try_out(package: Package) -> float:
         ) from error
 
 
-def _register(tracking: Tracking, project: Project, run: Run, package: Package, reason: str) -> Version:
+def _register(tracking: Tracking, ledger: Ledger, project: Project, run: Run, package: Package, reason: str) -> Version:
     info = package.parcel.info
     tags = {
         "recloop.reason": reason,
@@ -174,7 +174,8 @@ def _register(tracking: Tracking, project: Project, run: Run, package: Package, 
     }
     lineage = {name: project.root / name for name in ("dvc.lock", "params.yaml")}
     version = versions.register(tracking, run.run_id, package, tags, lineage)
-    versions.point(tracking, "challenger", version.number)
+    with ledger.turn():  # MLflow looks for an alias and then inserts it: of two at once one would fail
+        versions.point(tracking, "challenger", version.number)
     return version
 
 
@@ -209,7 +210,7 @@ def _crown(
         versions.point(tracking, "champion", challenger.number)
         previous = before.champion.number if before.champion else None
         ledger.append(challenger, previous, "promote", f"{reason}; {report.why}", report.numbers)
-    versions.point(tracking, "challenger", None)
+        versions.point(tracking, "challenger", None)
 
 
 def _note(tracking: Tracking, report: PromotionReport, reason: str) -> None:
