@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from recloop.exclusive import free_port
 from recloop.serving.orphans import kill_family
@@ -25,11 +28,16 @@ from tests.shop import change_params
 class Client:
     """One connection, kept open."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, key: str | None = None) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+
+    def connect(self) -> None:
+        """Connect now, and not with the first request."""
+        self._connection.connect()
 
     def send(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        self._connection.request(method, path, body)
+        self._connection.request(method, path, body, self._headers)
         answer = self._connection.getresponse()
         return answer.status, answer.read()
 
@@ -59,8 +67,9 @@ class Client:
 class Endpoint:
     """`bentoml serve` in a project of its own."""
 
-    def __init__(self, project: Path) -> None:
+    def __init__(self, project: Path, environment: Mapping[str, str] | None = None) -> None:
         self.project, self.port = project, free_port("127.0.0.1", 0)
+        self._environment = os.environ | (environment or {})
         self.live = project / "var" / "live"
         self.database = project / "var" / "recloop.db"
         self.log = project / "serve.log"
@@ -72,6 +81,7 @@ class Endpoint:
             self._process = subprocess.Popen(
                 [*command, "--port", str(self.port)],
                 cwd=self.project,
+                env=self._environment,
                 stdout=log,
                 stderr=log,
                 process_group=0,
@@ -86,8 +96,14 @@ class Endpoint:
             self._process.send_signal(how)
             self._process.wait(60)
 
-    def client(self) -> Client:
-        return Client(self.port)
+    def client(self, key: str | None = None) -> Client:
+        return Client(self.port, key)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer."""
+        assert self._process is not None
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        return [each for each in family if "_bentoml_impl.worker.service" in " ".join(each.cmdline())]
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.database, timeout=10) as connection:
@@ -114,7 +130,7 @@ def answers(port: int, path: str) -> int | None:
         return None
 
 
-def make_project(root: Path) -> Path:
+def make_project(root: Path, params: Mapping[str, object] | None = None) -> Path:
     root.mkdir()
     (root / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     change_params(
@@ -124,6 +140,8 @@ def make_project(root: Path) -> Path:
             "serving.poll_seconds": 0.05,
             "serving.max_k": 20,
             "serving.max_history": 30,
+            "serving.max_batch": 3,
+            **(params or {}),
         },
     )
     write_package(root / "var/live/v1")

@@ -62,13 +62,20 @@ def write_package(
     return folder
 
 
-def point_at(live: Path, version: int, *, previous: int | None = None, sha256: str | None = None) -> None:
+def point_at(
+    live: Path,
+    version: int,
+    *,
+    previous: int | None = None,
+    sha256: str | None = None,
+    pointer: str = "champion.json",
+) -> None:
     """Make `version`, whose package is at `live/v<version>` (or missing), the one to serve."""
     package = live / f"v{version}"
     if sha256 is None:
         sha256 = package_sha256(package) if package.is_dir() else "0" * 64
     write_json(
-        live / "champion.json",
+        live / pointer,
         {
             "version": version,
             "folder": f"v{version}",

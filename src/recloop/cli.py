@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from recloop import telemetry
-from recloop.errors import RecloopError, explained
+from recloop.errors import RecloopError, ShortOfMemory, explained
 from recloop.project import Project
+
+if TYPE_CHECKING:  # it imports SQLAlchemy
+    from recloop.serving.keys import KeyStore
+
+TURN_SECONDS = 10.0
+"""How long a process that `torchrun` started waits for another to say what they have both met."""
 
 app = typer.Typer(
     name="recloop",
@@ -26,19 +33,23 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+keys = typer.Typer(help="API keys of the endpoint (serving.auth).", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys, name="keys")
+
 ModelName = Annotated[str, typer.Argument(help="A model of the zoo in params.yaml.")]
+KeyId = Annotated[str, typer.Argument(help="What stands between a key's first two underscores.")]
 
 
 @app.command()
 def check() -> None:
-    """Validate params.yaml, every model's section included, and look at the source's files."""
+    """Validate params.yaml, and look at the source's files. Every model's section is validated, too."""
     from recloop.data import sources
     from recloop.training.settings import check_models
 
     project = Project.find()
     check_models(project.params)
-    sources.check(project.params.source, project.root)
-    print("params.yaml is valid, and the source can be read")
+    found = sources.check(project.params.source, project.root)
+    print("\n".join(["params.yaml is valid, and the source can be read", *found]))
 
 
 @app.command()
@@ -70,7 +81,7 @@ def ingest() -> None:
 
 @app.command()
 def feedback() -> None:
-    """Stage: make the table of events taken at the endpoint, empty where there is none yet."""
+    """Stage: make the table of events taken at the endpoint. It is empty where there are none yet."""
     from recloop.data.feedback import ensure_feedback
 
     print(ensure_feedback(Project.find().feedback))
@@ -78,7 +89,7 @@ def feedback() -> None:
 
 @app.command()
 def gate() -> None:
-    """Stage: judge the data; quarantine bad rows; stop if it is not fit to learn from."""
+    """Stage: judge the data; stop if it is not fit to learn from. Bad rows go to quarantine."""
     from recloop.quality.gate import run_gate
 
     print(run_gate(Project.find()))
@@ -130,7 +141,7 @@ def tune(
     timeout: Annotated[float | None, typer.Option(min=0, help="Begin no trial after so many seconds.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Leave params.yaml as it is.")] = False,
 ) -> None:
-    """Search for better settings of a model; write the best into params.yaml, for you to review."""
+    """Search for better settings of a model. The best are written into params.yaml, for you to review."""
     from recloop.tuning.run import tune
 
     tune(Project.find(), model, trials=trials, timeout=timeout, dry_run=dry_run).show()
@@ -141,7 +152,7 @@ def tune(
 
 @app.command()
 def snapshot() -> None:
-    """Take the events of the endpoint into data/feedback, versioned by DVC, for the next training."""
+    """Take the endpoint's events for the next training. They go into data/feedback, versioned by DVC."""
     from recloop.pipeline.snapshot import snapshot
 
     print(snapshot(Project.find()))
@@ -152,7 +163,7 @@ def promote(
     model: Annotated[str | None, typer.Argument(help="Default: the best one of the comparison.")] = None,
     reason: Annotated[str, typer.Option(help="Why it was trained; kept with the version.")] = "a person asked",
 ) -> None:
-    """Register a trained model; make it champion if it is better on the same users."""
+    """Register a trained model; make it champion if it is better. Both are judged on the same users."""
     from recloop.registry.promotion import promote
 
     print(promote(Project.find(), model, reason=reason))
@@ -186,7 +197,7 @@ def lineage(version: Annotated[int, typer.Argument(help="A version in the regist
 
 @app.command()
 def deploy() -> None:
-    """Put the champion where the endpoint serves it from (promote and rollback do this too)."""
+    """Put the champion where the endpoint serves it from. `promote` and `rollback` do this, too."""
     from recloop.registry.deploy import deploy
 
     print(deploy(Project.find()))
@@ -211,6 +222,63 @@ def serve(
     serve(Project.find(), wait=wait, port=port)
 
 
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    scope: Annotated[list[str], typer.Option(help="What it opens: recommend, events, admin. May be given again.")],
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="How long it works. Default: for ever.")] = None,
+) -> None:
+    """Make a key, and print it: the only time it can be seen."""
+    from recloop.storage import now_us
+
+    store = _key_store()
+    expires_at = None if days is None else now_us() + days * 86_400_000_000
+    _show_once(store.create(name, scope, expires_at=expires_at), f"endpoints take it {_soon()}")
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Every key there ever was, and whether it works."""
+    from recloop.serving.keys import describe
+    from recloop.storage import now_us
+
+    print(describe(_key_store().all(), now_us()))
+
+
+@keys.command("rotate")
+def rotate_key(
+    id: KeyId,
+    grace_hours: Annotated[int, typer.Option(min=0, max=876_000, help="How long the old one goes on working.")] = 24,
+) -> None:
+    """Make a key in the place of another, and print it: the only time it can be seen."""
+    new = _key_store().rotate(id, grace_seconds=grace_hours * 3600)
+    _show_once(new, f"endpoints take it {_soon()}, and {id} for {grace_hours} more hours at most")
+
+
+@keys.command("revoke")
+def revoke_key(id: KeyId) -> None:
+    """End a key now."""
+    _key_store().revoke(id)
+    print(f"{id} is revoked: endpoints refuse it {_soon()}")
+
+
+def _key_store() -> KeyStore:
+    from recloop.serving.keys import KeyStore
+    from recloop.storage import connect
+
+    return KeyStore(connect(Project.find().database_url))
+
+
+def _show_once(key: str, what: str) -> None:
+    """Print a key, alone on standard output, so that it can go straight to where secrets are kept."""
+    print(key)
+    print(f"this key is not shown again, and nobody can look it up: keep it now; {what}", file=sys.stderr)
+
+
+def _soon() -> str:
+    return f"within {Project.find().params.serving.poll_seconds:g} s"
+
+
 @app.command()
 def mlflow(
     port: Annotated[int | None, typer.Option(help="Default: platform.mlflow_port of params.yaml.")] = None,
@@ -223,7 +291,7 @@ def mlflow(
 
 @app.command()
 def monitor() -> None:
-    """Compare served traffic with the training reference; keep the verdict."""
+    """Compare served traffic with the training reference. The verdict is kept."""
     from monitoring.run import monitor
 
     print(monitor(Project.find()))
@@ -231,7 +299,7 @@ def monitor() -> None:
 
 @app.command()
 def platform() -> None:
-    """Run Prefect, MLflow, monitor, retrainer and endpoint together, until interrupted."""
+    """Run Prefect, MLflow, monitor, retrainer and endpoint. They run together, until interrupted."""
     from recloop.platform import run_platform
 
     run_platform(Project.find())
@@ -239,7 +307,7 @@ def platform() -> None:
 
 @app.command()
 def clean() -> None:
-    """Remove what runs left behind: data, models, reports, databases, DVC's cache."""
+    """Remove what runs left behind. That is data, models, reports, databases and DVC's cache."""
     from recloop.cleanup import clean
 
     print(clean(Project.find()))
@@ -247,7 +315,7 @@ def clean() -> None:
 
 @app.command()
 def demo() -> None:
-    """The whole loop once, on MovieLens-100K, in a workspace of its own."""
+    """The whole loop once, on MovieLens-100K. It has a workspace of its own, var/demo."""
     from recloop.demo.run import run_demo
 
     run_demo(Project.find())
@@ -269,6 +337,10 @@ def main() -> None:
 
 
 def _fail(error: RecloopError) -> NoReturn:
+    """Say it and end. Of the processes that `torchrun` starts on a machine the first speaks for all: they meet the
+    same, but for a want of memory; and when it has ended, `torchrun` ends those that wait here."""
+    if int(os.environ.get("LOCAL_RANK", "0")) and not isinstance(error, ShortOfMemory):
+        time.sleep(TURN_SECONDS)
     print(f"recloop: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 

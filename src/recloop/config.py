@@ -7,17 +7,18 @@ importing torch.
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
 from ipaddress import ip_address
+from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -30,7 +31,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from recloop.errors import ConfigError
+from recloop.errors import ConfigError, did_you_mean
 
 S = TypeVar("S", bound=BaseModel)
 REMEDY = "mend it, or `git checkout params.yaml` to have the last committed one back"
@@ -83,6 +84,15 @@ class Sequences(Section):
     """Where it lies: when anything in this folder changes, `dvc repro` takes the data in again."""
     path: Within
     """The file, below `folder`."""
+    until: None = None
+    """Null, as the file we ship has it for other kinds."""
+
+    @field_validator("until", mode="before")
+    @classmethod
+    def _has_no_times(cls, until: Any) -> Any:
+        if until is not None:
+            raise ValueError("a `sequences` source has an order but no times to cut at: set it to null")
+        return until
 
 
 class Synthetic(Section):
@@ -185,6 +195,7 @@ class Gate(Section):
         "click": (0.0, 1e6),
         "purchase": (0.0, 1e6),
         "rating": (0.5, 5.0),
+        "dismiss": (0, 1_000_000),
     }
     """The events that may occur, and the values each may take (lowest, highest); .inf: no limit."""
     earliest: Moment = datetime(1990, 1, 1, tzinfo=UTC)
@@ -216,9 +227,8 @@ class Gate(Section):
     def _names_batch_rules(cls, severity: dict[str, str]) -> dict[str, str]:
         for rule in severity:
             if rule not in BATCH_RULES:
-                close = difflib.get_close_matches(rule, BATCH_RULES, n=1)
-                hint = f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(BATCH_RULES)}"
-                raise ValueError(f"unknown rule `{rule}`; {hint}")
+                hint = did_you_mean(rule, BATCH_RULES) or f"; there are: {', '.join(BATCH_RULES)}"
+                raise ValueError(f"unknown rule `{rule}`{hint}")
         return severity
 
 
@@ -431,7 +441,7 @@ class Promotion(Section):
     challenger through that is surely not worse than by so much, and brings newer data along."""
     min_users: Positive = 30
     max_coverage_loss: Share = 0.5
-    """Share of the champion's catalogue coverage that the challenger may lose."""
+    """Share that the challenger may lose of the items which the champion shows, of those there are now."""
     max_latency_ms: float = Field(default=50.0, gt=0)
     """Median time to score one user."""
 
@@ -441,6 +451,49 @@ def _as_address(host: str) -> str:
         return str(ip_address(host))
     except ValueError:
         raise ValueError("must be an IP address, such as 127.0.0.1 or 0.0.0.0") from None
+
+
+def _as_value(value: Any) -> Any:
+    if isinstance(value, date):  # YAML reads 2026-01-31 as one
+        return value.isoformat()
+    if not isinstance(value, str | int | float) or (isinstance(value, float) and not isfinite(value)):
+        raise ValueError("must be text, a number, a time, true or false")
+    return value
+
+
+Value = Annotated[bool | int | float | str, BeforeValidator(_as_value)]
+Condition = Annotated[
+    Annotated[Annotated[tuple[Value, ...], Field(min_length=1)], Tag("list")]
+    | Annotated[Annotated[dict[Literal["min", "max"], Value], Field(min_length=1)], Tag("range")]
+    | Annotated[Value, Tag("value")],
+    Discriminator(
+        lambda given: "list" if isinstance(given, list | tuple) else "range" if isinstance(given, dict) else "value"
+    ),
+]
+"""What an attribute of items is to be: a value, a list of which it is to be one, or a range."""
+
+
+class Rerank(Section):
+    """What is done to the model's list before it is shown. The attributes are columns of the items' table."""
+
+    keep: dict[str, Condition] = {}
+    """What every shown item is like, e.g. `{in_stock: true, price: {max: 100}}`."""
+    age_limit: str | None = None
+    """The attribute that holds the least age an item is for. Who does not say their age sees nothing that has one."""
+    at_most: dict[str, Positive] = {}
+    """Attribute → how many items of one value a list holds; an item counts for each of its values."""
+    diversity: float = Field(default=0.0, ge=0, lt=1)
+    """How much an item's unlikeness to those above it counts, against its score. 0: not at all."""
+    explore: float = Field(default=0.0, ge=0, lt=1)
+    """With which probability each place of a list is given to another candidate, so that more is learnt than what the
+    model believes already."""
+    pool: Positive = 100
+    """Candidates that the model gives for a list, where anything of this is done."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is done at all."""
+        return any((self.keep, self.age_limit is not None, self.at_most, self.diversity, self.explore))
 
 
 class Serving(Section):
@@ -453,15 +506,44 @@ class Serving(Section):
     max_k: Positive = 100
     max_history: Positive = 1000
     """Longest history, and most events, in one request."""
+    max_batch: Positive = 100
+    """Most lists that one request may ask for."""
+    workers: Positive = 1
+    """Processes that answer."""
+    max_waiting: Positive = 256
+    """Requests of a worker that wait to be computed; those that come on top are refused at once (503)."""
+    max_requests: Positive = 2048
+    """Requests of a worker that are under way, of any kind; likewise."""
+    kept_answers: Positive = 20_000
+    """Answers that a worker keeps to send again while nothing has changed; about 2 KB each."""
+    popular_half_life_hours: float = Field(default=24.0, gt=0)
+    """After so long an event counts half for what is popular now."""
     poll_seconds: float = Field(default=2.0, gt=0)
     """How often the live service looks which model is champion."""
     impression_queue: Positive = 10_000
     """Served lists that wait to be stored; beyond it they are dropped and counted."""
+    rerank: Rerank = Rerank()
+    auth: Literal["required", "off"] = "off"
+    """Whether a request needs a key (`recloop keys create`); `off` only where `host` is a loopback address."""
+    requests_per_second: float = Field(default=1000.0, ge=1e-6, le=1e9)
+    """What a key may send for long, to each worker."""
+    burst: Positive = 2000
+    """What a key may send at once, to each worker, when it has been quiet."""
 
     @model_validator(mode="after")
     def _default_is_allowed(self) -> Serving:
         if self.default_k > self.max_k:
             raise ValueError(f"default_k must not exceed max_k, and {self.default_k} is above {self.max_k}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_open_to_this_machine_alone(self) -> Serving:
+        if self.auth == "off" and not ip_address(self.host).is_loopback:
+            raise ValueError(
+                f"serving.auth is off, and serving.host ({self.host}) is not a loopback address: whoever reaches it "
+                "could ask for recommendations and send events. Set auth to required and make a key with `recloop keys "
+                "create`, or set host to 127.0.0.1"
+            )
         return self
 
 
@@ -550,7 +632,8 @@ class Params(Section):
     def _fits_together(self) -> Params:
         for name in self.zoo:
             if name not in self.models:
-                raise ValueError(f"zoo names {name!r}, but models has no section {name!r}")
+                hint = did_you_mean(name, self.models)
+                raise ValueError(f"zoo names {name!r}, but models has no section {name!r}{hint}")
             if self.zoo.count(name) > 1:
                 raise ValueError(f"zoo names {name!r} more than once")
         if not self.gate.events.keys() & self.prepare.events.keys():
@@ -603,30 +686,56 @@ def validated(model: type[S], content: Any, *, where: str) -> S:
 
 def describe_fault(model: type[BaseModel], fault: Any) -> str:
     """One of pydantic's `errors()` for `model` as a line: the key, what is wrong, and the nearest right key."""
-    place = [str(part) for part in fault["loc"]]
+    place, sections, kind = _located(model, fault["loc"])
     key = ".".join(place)
     if fault["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(place[-1], _known_keys(model), n=1)
-        return f"{key}: unknown key" + (f"; did you mean `{close[0]}`?" if close else "")
+        what = f"a `{kind}` {place[-2]} has no such key" if kind else "unknown key"
+        return f"{key}: {what}{did_you_mean(place[-1], _keys(sections))}"
     if fault["type"] == "missing":
         return f"{key}: is missing"
+    if fault["type"] == "union_tag_not_found":
+        return f"{key}.kind: is missing; there are: {', '.join(_kinds(sections))}"
+    if fault["type"] == "union_tag_invalid":
+        given, known = fault["ctx"]["tag"], _kinds(sections)
+        hint = did_you_mean(given, known) or f"; there are: {', '.join(known)}"
+        return f"{key}.kind: there is no {given!r}{hint}"
     message: str = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "too_short":
+        message = f"must have at least {fault['ctx']['min_length']} item"
     if not key:
         return message
     shown = repr(fault["input"])
     return f"{key}: {message} (got {shown if len(shown) < 60 else shown[:57] + '…'})"
 
 
-def _known_keys(model: type[BaseModel]) -> set[str]:
-    """Every key that may stand anywhere in `model`, nested sections included."""
-    keys: set[str] = set()
-    for name, field in model.model_fields.items():
-        keys.add(name)
-        stack: list[Any] = [field.annotation]
-        while stack:
-            kind = stack.pop()
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys |= _known_keys(kind)
-            else:
-                stack.extend(getattr(kind, "__args__", ()))
-    return keys
+def _located(model: type[BaseModel], loc: Iterable[str | int]) -> tuple[list[str], list[type[BaseModel]], str]:
+    """The place of a fault as it stands in the file, the sections that may stand there, and which kind of section it
+    is where there are several: pydantic puts that into the place."""
+    place, sections, kind = [], [model], ""
+    for part in loc:
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        chosen = [section for section in sections if part in _kinds([section])]
+        if not fields and chosen and len(sections) > 1:
+            sections, kind = chosen, str(part)
+            continue
+        place.append(str(part))
+        if fields:
+            sections, kind = [inner for field in fields for inner in _sections(field.annotation)], ""
+    return place, sections, kind
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field of this type may hold, in a list or by name as well as by itself."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]
+
+
+def _keys(sections: Iterable[type[BaseModel]]) -> list[str]:
+    return [name for section in sections for name in section.model_fields]
+
+
+def _kinds(sections: Iterable[type[BaseModel]]) -> list[str]:
+    """What `kind` may be in sections that are told apart by it."""
+    fields = [section.model_fields["kind"] for section in sections if "kind" in section.model_fields]
+    return [kind for field in fields for kind in get_args(field.annotation)]

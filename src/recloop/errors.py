@@ -6,9 +6,14 @@
     ├── GateError         the data is not fit to learn from
     ├── StageError        a stage's inputs are missing or damaged
     ├── ModelError        a model cannot be built, trained, saved or loaded
+    │   └── ShortOfMemory       this process has not enough memory to train it
     ├── RegistryError     the registry does not hold, or will not take, what was asked of it
     │   └── PromotionConflict   somebody else changed the champion meanwhile
     ├── ServingError      the endpoint cannot start or cannot answer
+    │   ├── RequestError        it was asked for something that cannot be
+    │   ├── OverloadError       it has more to do than it can do soon
+    │   ├── NotFoundError       what was asked about is not there
+    │   └── ConflictError       as things are, it cannot be done
     ├── DatabaseError     the SQL database does not answer, is damaged, or refuses what it was given
     └── PlatformError     a process of the platform does not start or answer
 
@@ -17,7 +22,9 @@ The command line prints `message` and `remedy`, without a traceback, and exits w
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 ROOM_REMEDY = "free some space and run the command again"
@@ -56,6 +63,10 @@ class ModelError(RecloopError):
     """A model cannot be built, trained, saved or loaded."""
 
 
+class ShortOfMemory(ModelError):
+    """This process has not enough memory to train a model."""
+
+
 class RegistryError(RecloopError):
     """The registry does not hold, or will not take, what was asked of it."""
 
@@ -68,6 +79,22 @@ class PromotionConflict(RegistryError):
 
 class ServingError(RecloopError):
     """The endpoint cannot start or cannot answer."""
+
+
+class RequestError(ServingError):
+    """What was asked for cannot be: an attribute that items do not have, a value that it cannot have."""
+
+
+class OverloadError(ServingError):
+    """The endpoint has more to do than it can do soon, and refuses what comes on top."""
+
+
+class NotFoundError(ServingError):
+    """What was asked about is not there."""
+
+
+class ConflictError(ServingError):
+    """As things are, what was asked for cannot be done."""
 
 
 class DatabaseError(RecloopError):
@@ -103,3 +130,9 @@ def explained(error: OSError) -> RecloopError:
         errno.EISDIR: "a folder stands where a file is to be: move it away",
     }
     return RecloopError(f"{where}{what}", remedy=remedies.get(error.errno, "mend that, and run the command again"))
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is not known: the nearest that is, where one is near."""
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""

@@ -21,7 +21,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from recloop.exclusive import Lock, choose_port, origin
-from recloop.processes import Program, Programs, Say
+from recloop.processes import Program, Programs, Say, answers
 from recloop.project import Project
 
 HOST = "127.0.0.1"
@@ -176,17 +176,17 @@ class Platform:
     def _prefect(self) -> Program:
         arguments = ("server", "start", "--host", HOST, "--port", str(self._prefect_port))
         url = f"{self.addresses.prefect_api}/ready"
-        return Program("prefect", (sys.executable, "-m", "prefect", *arguments), lambda: _answers(url))
+        return Program("prefect", (sys.executable, "-m", "prefect", *arguments), lambda: answers(url))
 
     def _mlflow(self) -> Program:
         arguments = ("mlflow", "--port", str(self._mlflow_port))
         url = f"{self.addresses.mlflow}/health"
-        return Program("mlflow", (sys.executable, "-m", "recloop.cli", *arguments), lambda: _answers(url))
+        return Program("mlflow", (sys.executable, "-m", "recloop.cli", *arguments), lambda: answers(url))
 
     def _endpoint(self) -> Program:
         arguments = ("serve", "--wait", "--port", str(self._serving_port))
         url = f"{self.addresses.endpoint}/livez"
-        return Program("endpoint", (sys.executable, "-m", "recloop.cli", *arguments), lambda: _answers(url))
+        return Program("endpoint", (sys.executable, "-m", "recloop.cli", *arguments), lambda: answers(url))
 
     def _worker(self, name: str, queue: str) -> Program:
         arguments = ("worker", "start", "--pool", POOL, "--work-queue", queue, "--name", name)
@@ -200,15 +200,6 @@ def _path(path: Path, otherwise: str) -> str:
 
 def _interrupt(_sign: int, _frame: Any) -> None:
     raise KeyboardInterrupt
-
-
-def _answers(url: str) -> bool:
-    """Whether `url` answers with 200."""
-    try:
-        with urlopen(url, timeout=2) as answer:  # noqa: S310 (ours, and http)
-            return bool(answer.status == 200)
-    except (URLError, OSError):
-        return False
 
 
 def _heard_of(url: str, worker: str, since: datetime) -> bool:

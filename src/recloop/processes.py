@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 from recloop.errors import PlatformError
 from recloop.watchdog import MARK, SECONDS, end_marked
@@ -206,6 +208,15 @@ class Programs:
     def _failure(self, name: str, what: str) -> PlatformError:
         log = self._log(name)
         return PlatformError(f"{what}; {log} ends:\n{_tail(log)}", remedy="mend it, and start again")
+
+
+def answers(url: str) -> bool:
+    """Whether `url` answers with 200."""
+    try:
+        with urlopen(url, timeout=2) as answer:  # noqa: S310 (ours, and http)
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
 
 
 def _heed_interrupts() -> None:

@@ -34,7 +34,14 @@ def stop() -> None:
     raise Stopped
 
 
-def trained(path: Path | None = None, *, stop_at: int = 0, told: list[str] | None = None, **changes: Any) -> FitResult:
+def trained(
+    path: Path | None = None,
+    *,
+    stop_at: int = 0,
+    told: list[str] | None = None,
+    progress: bool = False,
+    **changes: Any,
+) -> FitResult:
     """Train, and break off where the epoch `stop_at` has just been learnt, before its state is written."""
 
     def on_epoch(number: int, _: Mapping[str, float]) -> None:
@@ -47,7 +54,7 @@ def trained(path: Path | None = None, *, stop_at: int = 0, told: list[str] | Non
         TRAIN.model_copy(update=changes),
         Evaluate(exclude_seen=False),
         MODEL,
-        progress=False,
+        progress=progress,
         checkpoint=path,
         on_epoch=on_epoch,
         warn=(told if told is not None else []).append,
@@ -72,6 +79,39 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, ch
     assert_same(trained(path, told=told, **changes), whole)
     assert_same(trained(path, told=told, **changes), whole)  # its end is kept until the result is
     assert told == []
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("epoch", "said"),
+    [
+        (1, "sasrec: interrupted"),
+        (3, "sasrec: interrupted; the state after epoch 2 is kept, and the same command goes on with it"),
+    ],
+)
+def test_ctrl_c_is_answered_with_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], epoch: int, said: str
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "stop", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "a.safetensors", stop_at=epoch, progress=True)
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+def test_going_on_says_from_where_and_does_not_tell_the_epochs_before_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "var" / "a.safetensors"
+    with pytest.raises(Stopped):
+        trained(path, stop_at=3)
+    trained(path, progress=True)
+    first, *epochs = capsys.readouterr().err.splitlines()
+    assert first == "sasrec: going on after epoch 2 (from var/a.safetensors)"
+    assert [line.partition(":")[0] for line in epochs] == [f"sasrec epoch {number}/5" for number in (3, 4, 5)]
 
 
 def test_it_does_so_after_kill_9(tmp_path: Path) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
+
+from recloop import cli
+from recloop.errors import ShortOfMemory
 from recloop.platform import Platform
 from recloop.project import Project
 from tests.conftest import ROOT
@@ -29,6 +34,12 @@ def test_help_does_not_pay_for_the_tools() -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_says_each_command_in_a_line() -> None:
+    listed = recloop(ROOT, "--help").stdout.partition("Commands:")[2]
+    assert "check" in listed
+    assert "..." not in listed
 
 
 def test_outside_a_project_one_is_told_so(tmp_path: Path) -> None:
@@ -63,6 +74,46 @@ def test_a_command_before_its_inputs_names_what_makes_them(tmp_path: Path) -> No
         assert "missing" in done.stderr, command
         assert "→" in done.stderr, command
         assert "Traceback" not in done.stderr, command
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_model_that_is_not_there_is_named_with_the_nearest(tmp_path: Path, command: str) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = recloop(tmp_path, command, "sasrecc")
+    assert done.returncode == 2
+    assert "params.yaml has no section models.sasrecc; did you mean `sasrec`?" in done.stderr
+
+
+def test_a_model_that_is_not_trained_is_to_be_trained(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = recloop(tmp_path, "evaluate", "sasrec")
+    assert "→ `recloop train sasrec` trains it" in done.stderr
+    assert "deploy" not in done.stderr
+
+
+def test_of_torchruns_processes_the_first_says_what_went_wrong_and_the_others_wait_for_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    command = [sys.executable, "-m", "recloop.cli", "train", "sasrec"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(6)
+        waiting.terminate()
+        assert waiting.stderr.read() == ""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert "no params.yaml" in recloop(tmp_path, "train", "sasrec").stderr
+
+
+def test_a_want_of_memory_is_said_by_the_process_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(SystemExit):
+        cli._fail(ShortOfMemory("out of memory"))
+    assert capsys.readouterr().err == "recloop: out of memory\n"
 
 
 def test_what_the_system_refuses_is_said_without_a_traceback(tmp_path: Path) -> None:

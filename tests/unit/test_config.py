@@ -65,20 +65,27 @@ def test_every_default_in_code_is_the_one_in_the_file() -> None:
         (
             "events: {view: 0.2, click: 0.5, purchase: 1.0, rating: 1.0}",
             "events: {veiw: 1}",
-            r"none of the events that may occur \(gate\.events: view, click, purchase, rating\)",
+            r"none of the events that may occur \(gate\.events: view, click, purchase, rating, dismiss\)",
         ),
         ("zoo: [popularity, mf, sasrec]", "zoo: [mf, mf]", r"zoo names 'mf' more than once"),
         ("mlflow_port: 5000", "mlflow_port: 4200", r"port 4200 is given to two of"),
         ("threads: 2", "threads: 0", r"train\.threads: .*greater than or equal to 1 \(got 0\)"),
         ("lr: 0.002", "lr: fast", r"train\.lr: .*number.*\(got 'fast'\)"),
         ("kind: temporal", "kind: random", r"split\.kind: .*'temporal' or 'leave_one_out'"),
-        ("kind: movielens-100k", "kind: movielens-100m", r"source: .*'movielens-100m'"),
+        (
+            "kind: movielens-100k",
+            "kind: movielens-100m",
+            r"source\.kind: there is no 'movielens-100m'; did you mean `movielens-100k`\?\n",
+        ),
+        ("kind: movielens-100k", "kind: csv", r"source\.kind: there is no 'csv'; there are: movielens-100k, synthetic, "),
+        ("  kind: movielens-100k", "  kid: table", r"source\.kind: is missing; there are: movielens-100k, synthetic, "),
+        ("epochs: 20", "port: 20", r"train\.port: unknown key\n"),  # `serving` has it
         (
             "zoo: [popularity, mf, sasrec]",
             "zoo: [popularity, sasrek]",
-            r"zoo names 'sasrek', but models has no section",
+            r"zoo names 'sasrek', but models has no section 'sasrek'; did you mean `sasrec`\?",
         ),
-        ("zoo: [popularity, mf, sasrec]", "zoo: []", r"zoo: "),
+        ("zoo: [popularity, mf, sasrec]", "zoo: []", r"zoo: must have at least 1 item \(got \[\]\)"),
         ("valid_share: 0.1", "valid_share: 0.95", r"split: valid_share \+ test_share must be below 1"),
         ("k: [5, 10, 20]", "k: [5, 20]", r"evaluate: k must include 10"),
     ],
@@ -126,9 +133,30 @@ def test_what_a_model_would_train_with_is_checked_too(tmp_path: Path, old: str, 
 
 def test_a_sequences_file_has_no_times_to_cut_at(tmp_path: Path) -> None:
     path = faulty(tmp_path, "  kind: movielens-100k", "  kind: sequences\n  path: x.txt\n#")
-    path.write_text(path.read_text().replace("  until: null", "#", 1))
     with pytest.raises(ConfigError, match=r"set split\.kind to leave_one_out"):
         load_params(path)
+    path.write_text(path.read_text().replace("until: null", "until: 2026-01-01", 1))
+    with pytest.raises(ConfigError, match=r"source\.until: a `sequences` source has an order but no times to cut at"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("timestamp_unit: ms", r"source\.timestamp_unit: a `sequences` source has no such key\n"),
+        ("pth: log.txt", r"source\.pth: a `sequences` source has no such key; did you mean `path`\?"),
+    ],
+)
+def test_a_key_of_another_kind_of_source_is_named_with_the_kind(tmp_path: Path, line: str, message: str) -> None:
+    """Never a key that only another kind has, and so never the one that is refused."""
+    with pytest.raises(ConfigError, match=message):
+        load_params(faulty(tmp_path, "  kind: movielens-100k", f"  kind: sequences\n  {line}\n  path: x.txt\n#"))
+
+
+def test_a_file_of_sequences_takes_the_place_of_the_shipped_source(tmp_path: Path) -> None:
+    path = faulty(tmp_path, "kind: movielens-100k", "kind: sequences\n  path: log.txt\n#")
+    path.write_text(path.read_text().replace("kind: temporal", "kind: leave_one_out"))
+    assert load_params(path).source.kind == "sequences"
 
 
 def test_a_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:

@@ -60,7 +60,20 @@ def test_an_older_champion_is_asked_in_its_own_codes(project: Project, tmp_path:
 
     assert answered.ndcg.tolist() == [1.0] * 40  # d comes first
     assert answered.unknown_targets == 0
-    assert answered.items_shown == 3  # a was seen
+    assert answered.items_shown == 1  # a was seen; z and x are not there any more
+
+
+def test_items_that_are_gone_are_no_coverage_to_lose(project: Project, tmp_path: Path) -> None:
+    """After a change of the source the champion's catalogue may have been many times as large."""
+    gone = {f"gone{number}": 100.0 + number for number in range(9)}
+    write_package(tmp_path / "old", counts=gone | {"o": 2.0, "d": 1.0}, histories={"ann": ["d"]})
+    challenger = package(project, "d", tmp_path / "challenger")
+
+    old = Package.load(tmp_path / "old")
+    contest = compete(challenger, old, Prepared.load(project.prepared), RULES, Evaluate(), 1.0)
+
+    assert (contest.challenger_items, contest.champion_items) == (10, 1)
+    assert contest.objections(RULES) == ()
 
 
 def test_a_target_that_the_champion_does_not_know_is_a_miss(project: Project, tmp_path: Path) -> None:

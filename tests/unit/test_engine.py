@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,8 @@ from recloop.data.batches import RaggedTensor
 from recloop.errors import ModelError, RecloopError, ServingError
 from recloop.files import sha256
 from recloop.models.catalogue import build, load_model
-from recloop.serving.engine import Engine, Recommendations, best
+from recloop.serving.engine import NOBODY, Engine, Query, best
+from tests.asking import ask, ids
 from tests.packages import write_package
 
 
@@ -29,62 +31,71 @@ def engine(package: Path) -> Engine:
     return Engine.load(package)
 
 
-def ids(answer: Recommendations) -> list[str]:
-    return [item.item_id for item in answer.items]
+def asked(engine: Engine, *about: Any, **further: Any) -> list[str]:
+    return ids(engine, ask(engine, *about, **further))
 
 
 def test_a_known_user_gets_the_models_best_items_without_those_of_the_history(engine: Engine) -> None:
-    answer = engine.recommend("bob", k=2)
-    assert answer.strategy == "model"
-    assert [(item.item_id, item.title, item.score) for item in answer.items] == [
+    answer = ask(engine, "bob", k=2)
+    assert answer.wanted.strategy == "model"
+    assert [(*engine.item(placed.code), placed.score) for placed in answer.listed.items] == [
         ("a", "Item a", 5.0),
         ("d", "Item d", 2.0),
     ]
-    assert answer.history_length == 2
+    assert len(answer.wanted.history) == 2
 
 
 def test_an_unknown_user_without_history_gets_what_is_popular(engine: Engine) -> None:
-    for answer in (engine.recommend("nobody", k=3), engine.recommend(k=3), engine.recommend("ann", [], k=3)):
-        assert answer.strategy == "popular"
-        assert ids(answer) == ["e", "d", "c"]
-        assert [item.score for item in answer.items] == [1.0, 1 / 2, 1 / 3]
+    for answer in (ask(engine, "nobody", k=3), ask(engine, k=3), ask(engine, "ann", [], k=3)):
+        assert answer.wanted.strategy == "popular"
+        assert ids(engine, answer) == ["e", "d", "c"]
+        assert [placed.score for placed in answer.listed.items] == [1.0, 1 / 2, 1 / 3]
 
 
 def test_an_unknown_user_with_a_history_gets_the_model(engine: Engine) -> None:
-    answer = engine.recommend("nobody", ["e", "a"], k=2)
-    assert answer.strategy == "model"
-    assert ids(answer) == ["b", "c"]
+    answer = ask(engine, "nobody", ["e", "a"], k=2)
+    assert answer.wanted.strategy == "model"
+    assert ids(engine, answer) == ["b", "c"]
 
 
 def test_unknown_items_are_passed_over_and_named_once(engine: Engine) -> None:
-    answer = engine.recommend("nobody", ["zz", "a", "yy", "zz"], k=1, exclude=["xx"])
-    assert ids(answer) == ["b"]
-    assert answer.unknown_items == ("zz", "yy", "xx")
+    answer = ask(engine, "nobody", ["zz", "a", "yy", "zz"], k=1, exclude=["xx"])
+    assert ids(engine, answer) == ["b"]
+    assert answer.wanted.unknown == ["zz", "yy", "xx"]
 
 
 def test_a_history_of_unknown_items_alone_is_no_history(engine: Engine) -> None:
-    answer = engine.recommend("ann", ["zz"], k=1)
-    assert (answer.strategy, answer.unknown_items, answer.history_length) == ("popular", ("zz",), 0)
+    answer = ask(engine, "ann", ["zz"], k=1)
+    assert (answer.wanted.strategy, answer.wanted.unknown, answer.wanted.history) == ("popular", ["zz"], [])
 
 
 def test_excluded_items_do_not_come_whichever_way_it_answers(engine: Engine) -> None:
-    assert ids(engine.recommend("ann", k=2, exclude=["b", "d"])) == ["c", "e"]
-    assert ids(engine.recommend(k=2, exclude=["e", "d"])) == ["c", "b"]
+    assert asked(engine, "ann", k=2, exclude=["b", "d"]) == ["c", "e"]
+    assert asked(engine, k=2, exclude=["e", "d"]) == ["c", "b"]
 
 
 def test_seen_items_come_again_where_that_is_asked_for(engine: Engine) -> None:
-    assert ids(engine.recommend("ann", k=2, exclude_seen=False)) == ["a", "b"]
+    assert asked(engine, "ann", k=2, exclude_seen=False) == ["a", "b"]
 
 
 def test_the_package_says_whether_seen_items_come_again_by_default(tmp_path: Path) -> None:
     engine = Engine.load(write_package(tmp_path / "v1", exclude_seen=False))
-    assert ids(engine.recommend("ann", k=1)) == ["a"]
-    assert ids(engine.recommend("ann", k=1, exclude_seen=True)) == ["b"]
+    assert asked(engine, "ann", k=1) == ["a"]
+    assert asked(engine, "ann", k=1, exclude_seen=True) == ["b"]
 
 
 def test_a_catalogue_that_is_used_up_gives_fewer_items(engine: Engine) -> None:
-    assert ids(engine.recommend("bob", k=100)) == ["a", "d", "e"]
-    assert ids(engine.recommend("ann", ["a", "b", "c", "d", "e"], k=5)) == []
+    assert asked(engine, "bob", k=100) == ["a", "d", "e"]
+    assert asked(engine, "ann", ["a", "b", "c", "d", "e"], k=5) == []
+
+
+def test_queries_together_get_what_each_gets_alone(engine: Engine) -> None:
+    queries = [Query([0]), Query([1, 2], banned=[0, 3]), Query([4], allowed=np.array([0, 1, 1, 0, 1], bool))]
+    together = engine.rank(queries, 3)
+    assert [ranked.codes.tolist() for ranked in together] == [[0, 1, 2], [1, 2, 4], [1, 2, 4]]
+    for query, ranked in zip(queries, together, strict=True):
+        alone = engine.rank([query], 3)[0]
+        assert (alone.codes.tolist(), alone.scores.tolist()) == (ranked.codes.tolist(), ranked.scores.tolist())
 
 
 def test_ties_go_to_the_lower_code_and_infinite_scores_never_win() -> None:
@@ -114,23 +125,23 @@ def test_a_sequence_model_answers_as_it_scores(tmp_path: Path) -> None:
         scores = load_model(folder).score(RaggedTensor(torch.tensor([1, 2]), torch.tensor([0, 2])))[0]
     scores[[1, 2]] = -torch.inf
     expected = ["abcde"[code] for code in scores.argsort(descending=True)[:3]]
-    assert ids(Engine.load(folder).recommend("bob", k=3)) == expected
+    assert asked(Engine.load(folder), "bob", k=3) == expected
 
 
 def test_a_history_of_the_package_is_told_in_order(engine: Engine) -> None:
-    assert engine.history("bob") == (["b", "c"], [1_700_000_000_000_000, 1_700_000_000_000_001])
-    assert engine.history("nobody") == ([], [])
+    assert engine.known(engine.user("bob")) == ([1, 2], [1_700_000_000_000_000, 1_700_000_000_000_001])
+    assert engine.known(engine.user("nobody")) == engine.known(NOBODY) == ([], [])
 
 
 def test_what_was_seen_longer_ago_than_the_model_reads_is_left_out_too(tmp_path: Path) -> None:
     """The small model reads ten events: `a` is the eleventh from the end."""
     folder = write_package(tmp_path / "v1", histories={"eve": ["a", *["b"] * 10]})
-    assert ids(Engine.load(folder).recommend("eve", k=1)) == ["c"]
+    assert asked(Engine.load(folder), "eve", k=1) == ["c"]
 
 
 def test_a_package_without_users_still_answers(tmp_path: Path) -> None:
     engine = Engine.load(write_package(tmp_path / "v1", histories={}))
-    assert ids(engine.recommend("ann", ["a"], k=1)) == ["b"]
+    assert asked(engine, "ann", ["a"], k=1) == ["b"]
 
 
 def change(folder: Path, **fields: object) -> None:

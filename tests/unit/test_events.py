@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from recloop.errors import ServingError
-from recloop.serving.events import Event, EventStore, events
+from recloop.serving import events as module
+from recloop.serving.events import Event, EventStore, Forgotten, Recorded, events
+from recloop.serving.impressions import impressions
 from recloop.storage import connect
 
 
@@ -63,6 +65,25 @@ def test_a_seq_is_never_used_twice(store: EventStore) -> None:
     with database.begin() as connection:
         connection.execute(events.delete())
     assert [seen.seq for seen in store.add([event("3")]).new] == [3]
+
+
+def test_an_event_keeps_its_context(store: EventStore) -> None:
+    context = {"country": "Österreich", "device": "phone"}
+    added = store.add([Event("1", "ann", "a", "dismiss", 1.0, context=context), event("2")])
+    assert [(seen.event, seen.context) for seen in added.new] == [("dismiss", context), ("click", None)]
+    assert list(store.after(0)) == [*added.new]
+    with store._database.connect() as connection:
+        without = connection.exec_driver_sql("SELECT event_id FROM events WHERE context IS NULL").scalars().all()
+    assert without == ["2"]
+
+
+def test_several_batches_in_one_transaction_are_told_apart(store: EventStore) -> None:
+    store.add([event("known")])
+    first, nothing, second = store.add_all([[event("1"), event("2")], [], [event("known"), event("2"), event("3")]])
+    assert (len(first.new), first.duplicates) == (2, ())
+    assert (nothing.new, nothing.duplicates) == ((), ())
+    assert (len(second.new), second.duplicates) == (1, ("known", "2"))
+    assert [seen.seq for seen in store.after(1)] == [seen.seq for seen in (*first.new, *second.new)]
 
 
 def test_a_batch_of_thousands_is_one_order_and_all_or_nothing(store: EventStore) -> None:
@@ -120,3 +141,42 @@ def test_every_event_has_the_time_it_came_in(store: EventStore) -> None:
     with store._database.connect() as connection:
         received = connection.execute(select(events.c.received_at)).scalar_one()
     assert received > 1_760_000_000_000_000
+
+
+def test_all_that_a_user_did_can_be_read(store: EventStore) -> None:
+    one = Event("1", "ann", "a", "rating", 4.5, 1_700_000_000_000_000, "r1", {"country": "AT"})
+    store.add([one, event("2", "bob"), event("3", "ann", "c")])
+    first, second = store.of("ann")
+    assert first == Recorded(**vars(one), seq=1, received_at=first.received_at)
+    assert (second.seq, second.item_id, second.context) == (3, "c", None)
+    assert store.of("nobody") == []
+
+
+def show(store: EventStore, *user_ids: str | None) -> None:
+    shown = {
+        "request_id": "r", "served_at": 0, "version": 1, "variant": "champion", "strategy": "model", "items": ["a"],
+        "scores": [1.0], "history_length": 0,
+    }  # fmt: skip
+    with store._database.begin() as connection:
+        connection.execute(insert(impressions), [shown | {"user_id": user_id} for user_id in user_ids])
+
+
+def test_a_user_who_is_forgotten_leaves_no_events_and_no_name(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STRETCH", 2)
+    store.add([event("1", "ann"), event("2", "bob"), event("3", "ann")])
+    show(store, "ann", "bob", None, "ann", "ann")
+    assert store.forget("ann") == Forgotten(events=2, impressions=3)
+    assert store.of("ann") == []
+    assert [seen.user_id for seen in store.after(0)] == ["bob"]
+    with store._database.connect() as connection:
+        named = connection.execute(select(impressions.c.user_id).order_by(impressions.c.seq)).scalars().all()
+    assert named == [None, "bob", None, None, None]
+    assert store.forget("ann") == Forgotten(0, 0)
+
+
+def test_an_event_of_a_forgotten_user_may_come_again_with_a_seq_of_its_own(store: EventStore) -> None:
+    store.add([event("1"), event("2")])
+    store.forget("ann")
+    assert [seen.seq for seen in store.add([event("2")]).new] == [3]

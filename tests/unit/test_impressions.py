@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, select
 
 from recloop.serving import impressions as module
-from recloop.serving.impressions import Impression, ImpressionLog, impressions
+from recloop.serving.impressions import Impression, ImpressionLog, Shown, impressions
 from recloop.storage import connect
 
 
@@ -41,17 +42,8 @@ def log(database: Engine, tally: Tally, limit: int = 100) -> ImpressionLog:
 
 
 def impression(number: int, user_id: str | None = "ann") -> Impression:
-    return Impression(
-        request_id=f"r{number}",
-        user_id=user_id,
-        served_at=1_700_000_000_000_000 + number,
-        version=3,
-        variant="champion",
-        strategy="model",
-        items=("a", "b"),
-        scores=(0.5, 0.25),
-        history_length=7,
-    )
+    shown = Shown(user_id, 3, "champion", "model", items='["a", "b"]', scores="[0.5, 0.25]", history_length=7)
+    return Impression(f"r{number}", 1_700_000_000_000_000 + number, shown)
 
 
 def rows(database: Engine) -> list[tuple[object, ...]]:
@@ -79,9 +71,17 @@ def test_closing_writes_what_waits(database: Engine, tally: Tally) -> None:
     stored = rows(database)
     assert [row[1] for row in stored] == [f"r{number}" for number in range(1234)]
     assert stored[5][2:] == (
-        "ann", 1_700_000_000_000_005, 3, "champion", "model", ["a", "b"], [0.5, 0.25], 7,
+        "ann", 1_700_000_000_000_005, 3, "champion", "model", ["a", "b"], [0.5, 0.25], 7, None,
     )  # fmt: skip
     assert (tally.stored, tally.dropped) == (1234, 0)
+
+
+def test_the_chances_that_exploration_gave_are_kept(database: Engine, tally: Tally) -> None:
+    writer = log(database, tally)
+    shown = replace(impression(1).shown, chances="[0.9, null]")
+    writer.put(Impression("r1", 1, shown))
+    writer.close()
+    assert rows(database)[0][10] == [0.9, None]
 
 
 def test_a_list_shown_to_nobody_in_particular_is_kept_too(database: Engine, tally: Tally) -> None:

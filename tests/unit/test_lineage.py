@@ -106,6 +106,7 @@ def test_the_commands_bring_the_lock_and_the_params_of_the_version_back(project:
 
     assert checkout == f"git checkout {found.commit}"
     assert (pull, repro) == ("dvc pull", "dvc repro")
+    assert "in a clone (after `dvc push` here" in str(found)
     for command in (checkout, download):
         done = subprocess.run(["sh", "-c", command], cwd=clone, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -137,6 +138,7 @@ def test_a_project_without_git_or_dvc_says_so(tmp_path: Path, monkeypatch: pytes
     assert found.hashes == {}
     assert "none: the project was not under DVC" in str(found)
     assert not any(command.startswith(("git", "dvc pull")) for command in found.commands)
+    assert "dvc push" not in str(found)
 
 
 @pytest.mark.parametrize("version", [0, 2, -1])

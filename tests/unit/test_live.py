@@ -12,8 +12,9 @@ import pytest
 
 from recloop.errors import ServingError
 from recloop.serving.engine import Engine
-from recloop.serving.live import RETRY_SECONDS, Live, Served
+from recloop.serving.live import RETRY_SECONDS, Live, Refusal, Served
 from recloop.serving.pointer import read_pointer
+from tests.asking import ask, ids
 from tests.packages import COUNTS, point_at, write_package
 
 
@@ -36,7 +37,7 @@ class Watched:
     def _swapped(self, old: Served | None, new: Served) -> None:
         self.swaps.append((None if old is None else old.version, new.version))
 
-    def _refused(self) -> None:
+    def _refused(self, refusal: Refusal) -> None:
         self.refused += 1
 
     @property
@@ -245,16 +246,16 @@ def test_a_request_never_sees_half_a_swap(folder: Path, watched: Watched) -> Non
     watched.live.check()
     stop, seen, wrong = threading.Event(), set(), []
 
-    def ask() -> None:
+    def look() -> None:
         while not stop.is_set():
             served = watched.live.served
             assert served is not None
-            answer = [item.item_id for item in served.engine.recommend("ann", k=5).items]
+            answer = ids(served.engine, ask(served.engine, "ann", k=5))
             seen.add(served.version)
             if answer != lists[served.version]:
                 wrong.append((served.version, answer))
 
-    askers = [threading.Thread(target=ask) for _ in range(2)]
+    askers = [threading.Thread(target=look) for _ in range(2)]
     for asker in askers:
         asker.start()
     for version in (2, 1, 2, 1, 2):
@@ -268,14 +269,11 @@ def test_a_request_never_sees_half_a_swap(folder: Path, watched: Watched) -> Non
     assert wrong == []
 
 
-def test_it_looks_by_itself_until_it_is_stopped(folder: Path, watched: Watched) -> None:
-    swapped = threading.Event()
-    watched.live._after_swap = lambda old, new: swapped.set()
-    watched.live.start(poll_seconds=0.01)
+def test_an_unloaded_version_comes_back_when_it_is_asked_for(folder: Path, watched: Watched) -> None:
     write_package(folder / "v1")
     point_at(folder, 1)
-    assert swapped.wait(10)
-    watched.live.stop()
-    write_package(folder / "v2")
-    point_at(folder, 2)
+    watched.live.check()
+    watched.live.unload()
+    assert watched.version is None
+    assert watched.live.check() is True
     assert watched.version == 1

@@ -66,16 +66,16 @@ def test_what_is_popular_is_what_was_taken_in_the_last_thirty_days(tmp_path: Pat
     # Events are a day apart: b's fall 30 and more days before the last one, c's and a's within.
     users = {"u": ["b", "b", "b", *["c"] * 20, *["a"] * 10]}
     prepared = write_prepared(tmp_path / "prepared", users=users, items=("a", "b", "c", "d"))
-    assert popular_items(prepared) == (2, 0)  # c 20 times, a 10 times; d never
+    assert popular_items(prepared) == ((2, 0), (20, 10))  # c 20 times, a 10 times; d never
 
     timeless = Prepared(**{**vars(prepared), "meta": {**prepared.meta, "newest": None}})
-    assert popular_items(timeless) == (2, 0, 1)
+    assert popular_items(timeless) == ((2, 0, 1), (20, 10, 3))
 
 
 def test_ties_in_popularity_go_to_the_lower_code(tmp_path: Path) -> None:
     prepared = write_prepared(tmp_path / "prepared", users={"u": ["c", "a", "b"]}, items=("a", "b", "c"))
 
-    assert popular_items(prepared) == (0, 1, 2)
+    assert popular_items(prepared) == ((0, 1, 2), (1, 1, 1))
 
 
 @pytest.mark.parametrize(

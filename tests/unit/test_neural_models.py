@@ -216,7 +216,7 @@ def test_an_event_that_is_not_shown_adds_nothing_to_a_bag(name: str) -> None:
         ("rnn", {"layers": 0}, r"models\.rnn: layers: .*greater than or equal to 1"),
         ("gru4rec", {"dropuot": 0.1}, r"models\.gru4rec: dropuot: unknown key; did you mean `dropout`\?"),
         ("caser", {"window": 0}, r"models\.caser: window: .*greater than or equal to 1"),
-        ("mlp", {"hidden": []}, r"models\.mlp: hidden: .*at least 1 item"),
+        ("mlp", {"hidden": []}, r"models\.mlp: hidden: must have at least 1 item"),
         ("mlp", {"activation": "relo"}, r"models\.mlp: activation: .*'relu', 'gelu' or 'tanh'"),
         ("neumf", {"hidden": [8, 0]}, r"models\.neumf: hidden\.1: .*greater than or equal to 1"),
     ],

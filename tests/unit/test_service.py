@@ -70,6 +70,46 @@ def test_what_to_leave_out_can_be_said(client: Client) -> None:
     assert client.items(user_id="ann", exclude_seen=False, k=1) == ["a"]
 
 
+def test_the_same_question_gets_the_list_made_before_with_an_id_of_its_own(client: Client) -> None:
+    first = client.recommend(user_id="remembered", history=["a"])
+    before = client.metrics()["recloop_recommendations_remembered_total"]
+    second = client.recommend(user_id="remembered", history=["a"])
+    assert client.metrics()["recloop_recommendations_remembered_total"] == before + 1
+    assert first.pop("request_id") != second.pop("request_id")
+    assert first == second
+
+
+def test_several_lists_come_in_the_order_they_were_asked_for(client: Client) -> None:
+    requests = [{"user_id": "ann", "k": 1}, {"history": ["a", "b"]}]
+    status, answer = client.post("/recommend/batch", {"requests": requests})
+    assert status == 200
+    assert [[item["item_id"] for item in each["items"]] for each in answer["answers"]] == [["b"], ["c", "d", "e"]]
+    assert len({each["request_id"] for each in answer["answers"]}) == 2
+
+
+def test_items_are_filtered_by_what_they_are(client: Client) -> None:
+    assert client.items(user_id="ann", filters={"title": ["Item c", "Item e"]}) == ["c", "e"]
+    assert client.items(filters={"title": "Item c"}) == ["c"], "what is popular is filtered too"
+    status, answer = client.post("/recommend", {"filters": {"colour": "red"}})
+    assert (status, answer["remedy"]) == (422, "they have: item_id, title")
+    assert "no attribute 'colour'" in answer["error"]
+
+
+def test_why_an_item_is_there_is_said_on_request(client: Client) -> None:
+    answer = client.recommend(user_id="ann", k=2, explain=True)
+    assert answer["items"][0]["reason"] == {"because_of": [], "model_rank": 1, "moved_by": [], "propensity": None}
+    assert answer["explanation"] == {"left_out": {}, "candidates": 2}
+
+
+def test_items_like_one_come_without_it(client: Client) -> None:
+    status, answer = client.post("/similar", {"item_id": "b", "k": 3, "exclude": ["c", "x"]})
+    assert status == 200
+    assert [item["item_id"] for item in answer["items"]] == ["a", "d", "e"]
+    assert (answer["model_version"], answer["unknown_items"]) == (1, ["x"])
+    status, answer = client.post("/similar", {"item_id": "zz"})
+    assert (status, answer["error"]) == (404, "version 1 knows no item 'zz'")
+
+
 # Events.
 
 
@@ -84,6 +124,16 @@ def test_a_users_first_event_takes_them_from_popular_to_the_model(client: Client
     client.record(event("first-1", user_id="carla", item_id="b", event="view"))
     answer = client.recommend(user_id="carla", k=1)
     assert (answer["strategy"], answer["items"][0]["item_id"]) == ("model", "a")
+
+
+def test_a_dismissed_item_is_not_shown_again_and_is_no_history(client: Client) -> None:
+    assert client.items(user_id="eli") == ["e", "d", "c", "b", "a"]
+    client.record(event("dismiss-1", user_id="eli", item_id="d", event="dismiss"))
+    answer = client.recommend(user_id="eli")
+    assert answer["strategy"] == "popular"
+    assert [item["item_id"] for item in answer["items"]] == ["e", "c", "b", "a"]
+    client.record(event("dismiss-2", user_id="eli", item_id="b"))
+    assert client.items(user_id="eli", exclude_seen=False) == ["a", "b", "c", "e"]
 
 
 def test_an_event_sent_again_is_named_and_not_stored_again(endpoint: Endpoint, client: Client) -> None:
@@ -176,7 +226,7 @@ BAD = {
     ),
     "no end of nesting": ("/recommend", b"[" * 5000, 400, "the body is not JSON: recursion limit"),
     "no end at all": ("/recommend", b"[" + b" " * 1_000_000, 413, "the body is longer than"),
-    "no events": ("/events", b'{"events": []}', 422, "events: List should have at least 1 item"),
+    "no events": ("/events", b'{"events": []}', 422, "events: must have at least 1 item"),
     "an event alone": ("/events", json.dumps(event("x")).encode(), 422, "events: is missing"),
     "many events": (
         "/events",
@@ -246,7 +296,7 @@ def test_a_bad_request_gets_one_message_with_cause_and_remedy(client: Client, ca
 
 def test_all_faults_of_a_request_are_told_at_once(client: Client) -> None:
     _, answer = client.post("/recommend", {"user_id": 1, "k": 99, "what": 0})
-    assert re.match("user_id: .*; k: .*; what: unknown key", answer["error"])
+    assert re.match("k: .*; user_id: .*; what: unknown key", answer["error"])
 
 
 def test_a_wrong_method_is_told_the_right_one(client: Client) -> None:
@@ -296,12 +346,14 @@ def test_health_and_figures_are_there(client: Client) -> None:
     client.record(event("figures-1"))
     after = client.metrics()
     grown = {name for name in after if after[name] != before.get(name) and "impressions" not in name}
-    assert grown == {
-        'recloop_recommendations_total{strategy="model"}',
-        'recloop_recommendations_total{strategy="popular"}',
+    assert {name for name in grown if "request_seconds" not in name and "remembered" not in name} == {
+        'recloop_recommendations_total{strategy="model",variant="champion"}',
+        'recloop_recommendations_total{strategy="popular",variant="champion"}',
         "recloop_events_stored_total",
         "recloop_events_duplicate_total",
     }
+    answered = 'recloop_request_seconds_count{path="/recommend",status="200"}'
+    assert after[answered] - before[answered] == 2
     assert after["recloop_live_version"] == 1
     assert after["recloop_impressions_dropped_total"] == 0
 
@@ -315,11 +367,110 @@ def test_the_page_describes_the_api_and_loads_nothing_from_elsewhere(client: Cli
         assert client.send("GET", path)[0] == 200
     document = json.loads(client.send("GET", "/docs.json")[1])
     assert document["openapi"].startswith("3.")
-    assert {"/recommend", "/events", "/model"} <= document["paths"].keys()
+    assert document["paths"].keys() == {
+        "/recommend", "/recommend/batch", "/similar", "/events", "/model", "/users/{user_id}",
+        "/admin/reload", "/admin/rollback", "/admin/split", "/livez", "/readyz", "/metrics",
+    }  # fmt: skip
     named = set(re.findall("#/components/schemas/([A-Za-z]+)", json.dumps(document)))
     assert named <= document["components"]["schemas"].keys()
     request = document["components"]["schemas"]["RecommendRequest"]
-    assert request["properties"].keys() == {"user_id", "k", "history", "exclude", "exclude_seen"}
+    assert request["properties"].keys() == {
+        "user_id", "k", "history", "exclude", "exclude_seen", "filters", "context", "age", "explain",
+    }  # fmt: skip
+
+
+# People.
+
+
+def test_what_is_known_of_a_person_is_told_and_forgotten(endpoint: Endpoint, client: Client) -> None:
+    client.record(event("person-1", user_id="fay/ö", item_id="a"), event("person-2", user_id="fay/ö", item_id="c"))
+    shown = client.recommend(user_id="fay/ö")["request_id"]
+    until(lambda: len(endpoint.rows("SELECT 1 FROM impressions WHERE request_id = ?", shown)) == 1, 10)
+    path = "/users/fay%2F%C3%B6"
+    told = json.loads(client.send("GET", path)[1])
+    assert [(each["item_id"], each["event"]) for each in told["history"]] == [("a", "click"), ("c", "click")]
+    assert (told["user_id"], told["in_model"], told["stored_events"], told["impressions"]) == ("fay/ö", False, 2, 1)
+
+    status, body = client.send("DELETE", path)
+    assert (status, json.loads(body)) == (200, {"user_id": "fay/ö", "events": 2, "impressions": 1})
+    assert endpoint.rows("SELECT 1 FROM events WHERE user_id = ?", "fay/ö") == []
+    assert endpoint.rows("SELECT user_id FROM impressions WHERE request_id = ?", shown) == [(None,)]
+    assert client.recommend(user_id="fay/ö")["strategy"] == "popular"
+    assert "fay" not in str(endpoint.rows("SELECT * FROM audit UNION ALL SELECT *, '', '' FROM forgotten"))
+
+
+def test_what_a_model_was_trained_with_is_not_used_once_its_user_is_forgotten(client: Client) -> None:
+    assert client.recommend(user_id="bob")["strategy"] == "model"
+    client.send("DELETE", "/users/bob")
+    assert client.recommend(user_id="bob")["strategy"] == "popular"
+    assert json.loads(client.send("GET", "/users/bob")[1])["history"] == []
+    client.record(event("bob-again", user_id="bob", item_id="a"))
+    assert client.items(user_id="bob") == ["b", "c", "d", "e"]
+
+
+# What an admin does.
+
+
+def test_the_split_changes_while_it_runs_and_users_stay_where_they_are(endpoint: Endpoint, client: Client) -> None:
+    """Version 2 ranks the other way round."""
+    point_at(endpoint.live, 2, pointer="challenger.json")
+
+    def variants() -> dict[str, str]:
+        answers = {user: client.recommend(user_id=user, history=["a"], k=1) for user in users}
+        for answer in answers.values():
+            expected = {"champion": (1, "b"), "challenger": (2, "e")}[answer["variant"]]
+            assert (answer["model_version"], answer["items"][0]["item_id"]) == expected
+        return {user: answer["variant"] for user, answer in answers.items()}
+
+    users = [f"split-{number}" for number in range(200)]
+    assert set(variants().values()) == {"champion"}
+    assert client.post("/admin/split", {"challenger": 0.3}) == (200, {"challenger": 0.3, "shadow": False})
+    some = variants()
+    assert 30 < list(some.values()).count("challenger") < 90
+    client.post("/admin/split", {"challenger": 0.6})
+    more = variants()
+    before, after = ({user for user in users if found[user] == "challenger"} for found in (some, more))
+    assert before < after
+    told = json.loads(client.send("GET", "/model")[1])
+    assert (told["challenger"]["version"], told["split"]) == (2, {"challenger": 0.6, "shadow": False})
+    client.post("/admin/split", {"challenger": 0})
+    assert set(variants().values()) == {"champion"}
+    acts = endpoint.rows("SELECT act, key_id, outcome FROM audit WHERE act = 'split' ORDER BY seq")
+    assert [act[0] for act in acts] == ["split"] * 3
+    assert acts[0][2] == '{"challenger":0.3,"shadow":false}'
+
+
+def test_in_shadow_the_challengers_list_is_written_down_and_not_shown(endpoint: Endpoint, client: Client) -> None:
+    point_at(endpoint.live, 2, pointer="challenger.json")
+    client.post("/admin/split", {"challenger": 0, "shadow": True})
+    try:
+        requests = [client.recommend(user_id="shady", history=["a"], k=2) for _ in range(2)]
+        for answer in requests:  # the second one was made before
+            assert (answer["variant"], [item["item_id"] for item in answer["items"]]) == ("champion", ["b", "c"])
+            query = "SELECT variant, version, items FROM impressions WHERE request_id = ? ORDER BY variant"
+            until(lambda: len(endpoint.rows(query, answer["request_id"])) == 2, 10)  # noqa: B023
+            assert endpoint.rows(query, answer["request_id"]) == [
+                ("champion", 1, '["b", "c"]'),
+                ("shadow", 2, '["e", "d"]'),
+            ]
+    finally:
+        client.post("/admin/split", {"challenger": 0})
+
+
+def test_a_reload_looks_at_once(endpoint: Endpoint, client: Client) -> None:
+    assert client.post("/admin/reload", {}) == (200, {"version": 1, "changed": False})
+    status, answer = client.post("/admin/reload", {"force": True})
+    assert status == 422
+    assert answer["error"] == "force: unknown key"
+
+
+def test_a_rollback_that_the_registry_refuses_says_what_it_said(endpoint: Endpoint, client: Client) -> None:
+    status, answer = client.post("/admin/rollback", {"reason": "it sells nothing"})
+    assert status == 409
+    assert "the registry did not roll back" in answer["error"]
+    assert "there is no earlier champion to go back to" in answer["error"]
+    act = endpoint.rows("SELECT details, outcome FROM audit WHERE act = 'rollback'")
+    assert (act[0][0], act[0][1][:7]) == ('{"reason": "it sells nothing"}', "failed:")
 
 
 # Swaps and crashes.

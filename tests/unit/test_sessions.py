@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recloop.serving.events import Seen
-from recloop.serving.sessions import Sessions
+from recloop.serving.sessions import Sessions, user_hash
 
 
-def seen(seq: int, user_id: str, item_id: str) -> Seen:
-    return Seen(seq, user_id, item_id, timestamp=1000 + seq)
+def seen(seq: int, user_id: str, item_id: str, event: str = "click") -> Seen:
+    return Seen(seq, user_id, item_id, timestamp=1000 + seq, event=event)
 
 
 def items(sessions: Sessions, user_id: str, watermark: int) -> list[str]:
@@ -60,3 +60,43 @@ def test_what_every_model_knows_is_forgotten() -> None:
     assert items(sessions, "ann", 0) == ["c"]
     assert items(sessions, "bob", 0) == []
     assert sessions.floor == 2
+
+
+def test_a_user_has_another_number_of_changes_when_something_changed_and_only_then() -> None:
+    sessions = Sessions(limit=2)
+    told = [sessions.changes("ann")]
+    for event in (seen(5, "ann", "a"), seen(3, "ann", "b"), seen(3, "ann", "b"), seen(6, "bob", "a")):
+        sessions.add([event])
+        told.append(sessions.changes("ann"))
+    assert told == [0, 1, 2, 2, 2], "a late event counts, one that was there before and another user's do not"
+    assert sessions.changes(None) == 0
+
+
+def test_dismissed_items_are_no_history_and_stay_dismissed() -> None:
+    sessions = Sessions(limit=10)
+    sessions.add([seen(1, "ann", "a"), seen(2, "ann", "b", "dismiss"), seen(2, "ann", "b", "dismiss")])
+    assert items(sessions, "ann", 0) == ["a"]
+    assert sessions.dismissed("ann") == ["b"]
+    assert sessions.changes("ann") == 2
+    sessions.forget_until(10)
+    sessions.rebuild([], floor=10)
+    assert sessions.dismissed("ann") == ["b"], "a model does not learn it: whichever is live, it must be left out"
+
+
+def test_a_rebuild_lets_no_earlier_answer_stand() -> None:
+    sessions = Sessions(limit=10)
+    sessions.add([seen(1, "ann", "a")])
+    before = sessions.changes("ann")
+    sessions.rebuild([seen(1, "ann", "a")], floor=0)
+    assert sessions.changes("ann") != before
+
+
+def test_who_is_forgotten_has_no_events_and_it_is_known_until_when() -> None:
+    sessions = Sessions(limit=10)
+    sessions.add([seen(1, "ann", "a"), seen(2, "ann", "b", "dismiss"), seen(3, "bob", "b")])
+    sessions.forget(user_hash("ann"), at=1500)
+    assert (items(sessions, "ann", 0), sessions.dismissed("ann")) == ([], [])
+    assert (sessions.forgotten_at("ann"), sessions.forgotten_at("bob")) == (1500, 0)
+    sessions.add([seen(4, "ann", "c")])
+    assert items(sessions, "ann", 0) == ["c"]
+    assert items(sessions, "bob", 0) == ["b"]

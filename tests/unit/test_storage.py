@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from recloop.errors import ConfigError, DatabaseError
 from recloop.storage import connect
@@ -54,5 +58,68 @@ def test_a_connection_that_the_server_has_closed_is_opened_again(database_url: s
         connection.execute(text("select pg_terminate_backend(:pid)"), {"pid": backend})
     with engine.connect() as connection:
         assert connection.execute(text("select 1")).scalar_one() == 1
+    engine.dispose()
+    other.dispose()
+
+
+@contextmanager
+def locked(url: str, seconds: float) -> Iterator[None]:
+    """The database, with its events locked by somebody who lets go after `seconds`."""
+    engine, taken = connect(url), threading.Event()
+
+    def hold() -> None:
+        with engine.connect() as connection:
+            sqlite = connection.dialect.name == "sqlite"
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "LOCK TABLE events")
+            taken.set()
+            time.sleep(seconds)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    taken.wait()
+    yield
+    holder.join()
+    engine.dispose()
+
+
+def delete_events(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("delete from events"))
+
+
+def test_a_lock_that_another_holds_is_waited_for(database_url: str) -> None:
+    engine = connect(database_url)
+    with locked(database_url, seconds=0.5):
+        started = time.monotonic()
+        delete_events(engine)
+        assert time.monotonic() - started > 0.4
+    engine.dispose()
+
+
+def test_a_lock_that_another_keeps_is_given_up_in_time(database_url: str) -> None:
+    engine = connect(database_url, lock_seconds=0.3)
+    with locked(database_url, seconds=1.5):
+        started = time.monotonic()
+        with pytest.raises(DatabaseError, match="another process has locked it: try again") as caught:
+            delete_events(engine)
+        assert 0.3 <= time.monotonic() - started < 1.4
+    assert caught.value.transient
+    delete_events(engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_transaction_that_cannot_be_saved_by_waiting_fails_at_once(database_url: str) -> None:
+    """It read, then somebody else wrote: what it would write rests on what is no longer so."""
+    engine, other = connect(database_url), connect(database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("SELECT * FROM events").all()
+        with other.begin() as between:
+            between.exec_driver_sql("INSERT INTO forgotten (user_hash, at, events) VALUES ('a', 0, 0)")
+        started = time.monotonic()
+        with pytest.raises(DatabaseError, match="locked"):
+            connection.exec_driver_sql("DELETE FROM events")
+        assert time.monotonic() - started < 5
     engine.dispose()
     other.dispose()

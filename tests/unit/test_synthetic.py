@@ -68,12 +68,12 @@ def test_only_what_came_before_until_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tastes": 61}, r"source\.synthetic: tastes must not exceed items: 61 tastes cannot share 60 items"),
+        ({"tastes": 61}, r"source: tastes must not exceed items: 61 tastes cannot share 60 items"),
         ({"events": 2401}, r"events must not exceed users × items, which is 2,400: nobody buys anything twice"),
         ({"users": 10**8}, r"users × items must not exceed a thousand million \(got 6,000,000,000\)"),
-        ({"users": 0}, r"source\.synthetic\.users: .*greater than or equal to 1"),
-        ({"skew": -1}, r"source\.synthetic\.skew: .*greater than or equal to 0"),
-        ({"taste": 3}, r"source\.synthetic\.taste: unknown key; did you mean `tastes`\?"),
+        ({"users": 0}, r"source\.users: .*greater than or equal to 1"),
+        ({"skew": -1}, r"source\.skew: .*greater than or equal to 0"),
+        ({"taste": 3}, r"source\.taste: a `synthetic` source has no such key; did you mean `tastes`\?"),
     ],
 )
 def test_what_cannot_be_made_is_refused_by_name(changes: dict[str, Any], message: str) -> None:

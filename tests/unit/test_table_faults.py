@@ -160,6 +160,21 @@ def test_a_name_of_ours_that_is_misspelt(tmp_path: Path) -> None:
     fails(tmp_path, r"source\.interactions maps a column called 'valeu', which is almost 'value'\n  → did you", which)
 
 
+@pytest.mark.parametrize(
+    ("unit", "period"),
+    [
+        ("s", "2024-05-01 12:00:00 to 2024-05-02 12:00:00 UTC"),
+        ("ms", "1970-01-20 20:16:04 to 1970-01-20 20:17:31 UTC"),
+    ],
+)
+def test_check_says_from_when_to_when_so_that_a_wrong_unit_is_seen(tmp_path: Path, unit: str, period: str) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    write_log(shop, "ann,1,1714651200", "bob,2,1714564800", "bob,3,")
+    which = source(timestamp_unit=unit).model_copy(update={"folder": Path("shop")})
+    assert check(which, tmp_path) == (f"times of the first 3 interactions: {period}",)
+
+
 def test_check_sees_columns_and_first_rows_and_takes_nothing_in(tmp_path: Path) -> None:
     shop = tmp_path / "shop"
     shop.mkdir()

@@ -303,8 +303,7 @@ def show(console: Console) -> None:
 def test_a_bar_of_a_training_that_goes_on_counts_what_was_learnt_before() -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
     with TrainingProgress("sasrec", epochs=4, events=10, console=terminal) as progress:
-        progress.skip(10)
-        progress.epoch(Epoch(1, 2.5, {"ndcg_at_10": 0.125}, 2.0, 10), last=False)
+        progress.resume([Epoch(1, 2.5, {"ndcg_at_10": 0.125}, 2.0, 10)], last=False, source=Path("/state"))
         progress.step(10, 2.25)
         assert progress._bar.tasks[0].completed == 20
         progress.epoch(Epoch(2, 2.25, {"ndcg_at_10": 0.25}, 2.0, 10), last=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from recloop.config import validated
-from recloop.errors import ConfigError, ModelError, StageError
+from recloop.errors import ConfigError, ModelError, StageError, did_you_mean
 from recloop.files import read_json
 from recloop.models.base import DESCRIPTION, FORMAT, WEIGHTS, ModelConfig, Recommender
 
@@ -48,10 +47,8 @@ def model_class(name: str) -> type[Recommender]:
         ConfigError: no model is called that; known names and the nearest are given.
     """
     if name not in CATALOGUE:
-        close = difflib.get_close_matches(name, CATALOGUE, n=1)
-        hint = f"; did you mean `{close[0]}`?" if close else ""
         raise ConfigError(
-            f"no model is called {name!r}{hint}",
+            f"no model is called {name!r}{did_you_mean(name, CATALOGUE)}",
             remedy=f"known models: {', '.join(CATALOGUE)}",
         )
     module, _, attribute = CATALOGUE[name].partition(":")
@@ -84,20 +81,24 @@ def build(
     )
 
 
-def load_model(folder: Path) -> Recommender:
+def load_model(folder: Path, *, remedy: str = REMEDY) -> Recommender:
     """The model saved in `folder`, on the CPU, ready to score. Its scores are those of the saved one, bit for bit.
+
+    Args:
+        folder: of a trained model, or of a package with one.
+        remedy: what mends it where it cannot be loaded.
 
     Raises:
         ModelError: a file is missing, truncated or damaged, is of another format, or does not hold this model.
     """
     try:
-        told = read_json(folder / DESCRIPTION, remedy=REMEDY)
+        told = read_json(folder / DESCRIPTION, remedy=remedy)
     except StageError as error:
-        raise ModelError(error.message, remedy=REMEDY) from error
+        raise ModelError(error.message, remedy=remedy) from error
     path = folder / DESCRIPTION
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         found = told.get("format") if isinstance(told, dict) else None
-        raise ModelError(f"{path}: format {found!r} is not known; this version reads format {FORMAT}", remedy=REMEDY)
+        raise ModelError(f"{path}: format {found!r} is not known; this version reads format {FORMAT}", remedy=remedy)
     try:
         model = build(
             told["name"],
@@ -107,19 +108,19 @@ def load_model(folder: Path) -> Recommender:
             max_history=told["max_history"],
         )
     except (KeyError, TypeError, ConfigError) as error:
-        raise ModelError(f"{path} does not describe a model: {error}", remedy=REMEDY) from error
-    _fill(model, folder / WEIGHTS)
+        raise ModelError(f"{path} does not describe a model: {error}", remedy=remedy) from error
+    _fill(model, folder / WEIGHTS, remedy)
     return model.eval()
 
 
-def _fill(model: Recommender, path: Path) -> None:
+def _fill(model: Recommender, path: Path, remedy: str) -> None:
     """Put the tensors of a safetensors file into `model`, all of them and no others."""
     try:
         tensors = load_file(path)
     except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing", remedy=REMEDY) from error
+        raise ModelError(f"{path} is missing", remedy=remedy) from error
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is truncated or damaged: {error}", remedy=REMEDY) from error
+        raise ModelError(f"{path} is truncated or damaged: {error}", remedy=remedy) from error
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     faults = [
@@ -128,5 +129,5 @@ def _fill(model: Recommender, path: Path) -> None:
         if wanted.get(name) != found.get(name)
     ]
     if faults:
-        raise ModelError(f"{path} does not fit {DESCRIPTION}: {'; '.join(faults)}", remedy=REMEDY)
+        raise ModelError(f"{path} does not fit {DESCRIPTION}: {'; '.join(faults)}", remedy=remedy)
     model.load_state_dict(tensors)

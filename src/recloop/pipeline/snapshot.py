@@ -20,6 +20,7 @@ from recloop.files import replacing
 from recloop.pipeline.command import run_dvc
 from recloop.project import Project
 from recloop.serving.events import events
+from recloop.serving.tables import forgotten
 from recloop.storage import connect
 
 SCHEMA = pa.schema([*INTERACTIONS, pa.field("feedback_seq", pa.int64(), nullable=False)])
@@ -54,10 +55,11 @@ def snapshot(project: Project) -> SnapshotReport:
     """
     database = connect(project.database_url)
     before = _rows(project.feedback)
-    stored = _stored(database)
-    if stored < before:
+    stored, deleted = _stored(database)
+    if stored + deleted < before:
         raise SourceError(
-            f"{project.feedback} holds {before:,} events, the database only {stored:,}: some would be lost",
+            f"{project.feedback} holds {before:,} events, the database only {stored:,}, and {deleted:,} of people who "
+            "asked to be forgotten: some would be lost",
             remedy="set RECLOOP_DATABASE_URL to where they came from, or delete the file to begin anew",
         )
     count, watermark = export(database, project.feedback)
@@ -67,7 +69,7 @@ def snapshot(project: Project) -> SnapshotReport:
             f"`dvc commit feedback` failed: {' '.join(done.lines[-2:])}",
             remedy="run `dvc commit --force feedback`; the events are in data/feedback already",
         )
-    return SnapshotReport(count, count - before, watermark)
+    return SnapshotReport(count, max(0, count - before), watermark)
 
 
 def export(database: Engine, path: Path) -> tuple[int, int]:
@@ -95,9 +97,12 @@ def export(database: Engine, path: Path) -> tuple[int, int]:
     return count, watermark
 
 
-def _stored(database: Engine) -> int:
+def _stored(database: Engine) -> tuple[int, int]:
+    """How many events there are, and how many were deleted because somebody asked to be forgotten."""
     with database.connect() as connection:
-        return int(connection.execute(select(func.count()).select_from(events)).scalar_one())
+        there = connection.execute(select(func.count()).select_from(events)).scalar_one()
+        gone = connection.execute(select(func.coalesce(func.sum(forgotten.c.events), 0))).scalar_one()
+    return int(there), int(gone)
 
 
 def _table(rows: Any) -> pa.Table:

@@ -3,6 +3,9 @@
 Both are asked what comes next in the challenger's test period. The champion may be older than that data:
 items are matched by `item_id` and users by `user_id`, an item it does not know is passed over in a history,
 and a target it does not know is a miss, for that is what its users would have met.
+
+Of the items that are shown, those of the challenger's data count for coverage: what is not there any more cannot be
+lost. (Shares of each one's own catalogue would not do: the more items there are now, the smaller the challenger's.)
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ class Answers:
     ndcg: np.ndarray
     """float64 [users that have cases], by ascending code of the challenger's data: NDCG@10"""
     items_shown: int
-    """Different items in anybody's first ten."""
+    """Different items in anybody's first ten, of those that the challenger's data has."""
     unknown_targets: int
     """Cases whose target the package does not know."""
 
@@ -49,7 +52,7 @@ class Contest:
     gain: Interval
     """Challenger minus champion in NDCG@10, over users."""
     challenger_items: int
-    """Different items in anybody's first ten."""
+    """Different items in anybody's first ten, of those that the challenger's data has."""
     champion_items: int
     champion_unknown_targets: int
     """Cases whose target the champion does not know: misses."""
@@ -68,7 +71,8 @@ class Contest:
             )
         if self.challenger_items < (1 - rules.max_coverage_loss) * self.champion_items:
             found.append(
-                f"it recommends {self.challenger_items:,} items, the champion {self.champion_items:,} "
+                f"it recommends {self.challenger_items:,} items, the champion {self.champion_items:,} of the same "
+                "catalogue "
                 f"(promotion.max_coverage_loss {rules.max_coverage_loss:g})"
             )
         if self.latency_ms > rules.max_latency_ms:
@@ -154,9 +158,10 @@ def answers(package: Package, prepared: Prepared, evaluate: Evaluate) -> Answers
     ranks = np.where(unknown, max(len(parcel.item_ids), K) + 1, ranking.ranks)
     metrics = case_metrics(ranks, (K,), asked.targets.offsets)
     lists = np.unique(ranking.lists)
+    there = np.isin(lists, item_of) & (lists >= 0)
     return Answers(
         ndcg=user_means(metrics[f"ndcg_at_{K}"], asked.users),
-        items_shown=int((lists >= 0).sum()),
+        items_shown=int(there.sum()),
         unknown_targets=int(unknown.sum()),
     )
 
@@ -168,14 +173,18 @@ def latency_ms(package: Package, clock: Callable[[], float] = time.perf_counter)
         ServingError: the package cannot be served.
         ModelError: the model in it cannot be loaded.
     """
-    from recloop.serving.engine import Engine
+    from recloop.serving.engine import Engine, Query
 
     engine = Engine.load(package.folder)
     users = package.parcel.user_ids
     times = []
     for user_id in users[:: max(1, len(users) // LATENCY_USERS)][:LATENCY_USERS]:
+        user = engine.user(user_id)
+        history, when = engine.known(user)
+        if not history:
+            continue  # gets what is popular, and asks no model
         start = clock()
-        engine.recommend(user_id, k=K)
+        engine.rank([Query(history, when, user, history)], K)
         times.append(clock() - start)
     return 1000 * float(np.median(times)) if times else 0.0
 

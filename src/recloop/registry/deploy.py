@@ -1,8 +1,8 @@
 """Putting the champion where the endpoint serves it from: `var/live/`, without MLflow in the endpoint's way.
 
-`champion.json` names the version that is live and its folder; the endpoint watches that file alone. A new
-version's folder is whole before the file names it, and the version before it stays on disk, for requests that
-still use it.
+`champion.json` names the version that is live and its folder, `challenger.json` the one that traffic may be split
+with; the endpoint watches these files alone. A new version's folder is whole before a file names it, and the version
+before it stays on disk, for requests that still use it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recloop.registry.locks import held
 from recloop.registry.tracking import Tracking, open_tracking
 from recloop.registry.versions import Version
 from recloop.serving.parcel import check_package
-from recloop.serving.pointer import POINTER, Pointer, pack_only, read_pointer
+from recloop.serving.pointer import CHALLENGER, CHAMPION, Pointer, pack_only, read_pointer
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def deploy(project: Project) -> Deployed:
             newest = ledger.last()
         assert newest is not None  # noqa: S101 (reconcile has just seen to it)
         before = current(project)
+        _place_challenger(project, tracking, champion)
         if before is not None and before.identity == champion.identity and _is_whole(project, before):
             return Deployed(before, changed=False)
         same = before is not None and before.version == champion.number
@@ -71,22 +72,32 @@ def deploy(project: Project) -> Deployed:
 
 
 def deploy_if_changed(project: Project) -> bool:
-    """Deploy if the champion in MLflow is not the one that is live here. Cheap when it is: one question to MLflow.
+    """Deploy if champion or challenger in MLflow are not those that are here. Cheap when they are: two questions to
+    MLflow.
 
     Raises:
         RegistryError: MLflow does not answer, or has no champion; what is live stays live.
     """
-    champion, live = versions.champion(open_tracking(project)), current(project)
-    same = champion is not None and live is not None and champion.identity == live.identity
-    if same and live is not None and (project.live / live.folder).is_dir():
+    tracking = open_tracking(project)
+    champion, challenger = versions.champion(tracking), versions.challenger(tracking)
+    if champion is not None and challenger is not None and challenger.identity == champion.identity:
+        challenger = None
+    if _is_here(project, champion, CHAMPION) and _is_here(project, challenger, CHALLENGER):
         return False
     return deploy(project).changed
 
 
-def current(project: Project) -> Pointer | None:
-    """What is live here; None where nothing is, or where `champion.json` is damaged."""
+def _is_here(project: Project, version: Version | None, pointer: str) -> bool:
+    here = current(project, pointer)
+    if version is None or here is None:
+        return version is None and here is None
+    return version.identity == here.identity and (project.live / here.folder).is_dir()
+
+
+def current(project: Project, pointer: str = CHAMPION) -> Pointer | None:
+    """What a pointer names here; None where there is none, or where it is damaged."""
     try:
-        return read_pointer(project.live)
+        return read_pointer(project.live, pointer)
     except ServingError:
         return None
 
@@ -102,8 +113,28 @@ def _is_whole(project: Project, live: Pointer) -> bool:
 def _switch(project: Project, tracking: Tracking, champion: Version, live: Pointer) -> None:
     versions.fetch(tracking, champion, project.live / live.folder)
     pack_only(project.live, live.folder)
-    write_json(project.live / POINTER, live.model_dump())
-    kept = {live.folder, f"v{live.previous}"}
+    write_json(project.live / CHAMPION, live.model_dump())
+    beside = current(project, CHALLENGER)
+    kept = {live.folder, f"v{live.previous}", None if beside is None else beside.folder}
     for folder in project.live.glob("v*"):
         if folder.is_dir() and folder.name not in kept:
             shutil.rmtree(folder)
+
+
+def _place_challenger(project: Project, tracking: Tracking, champion: Version) -> None:
+    """Put the challenger beside the champion, or take away one that is none any more."""
+    challenger, here = versions.challenger(tracking), current(project, CHALLENGER)
+    if challenger is None or challenger.identity == champion.identity:
+        (project.live / CHALLENGER).unlink(missing_ok=True)
+    elif here is None or here.identity != challenger.identity or not _is_whole(project, here):
+        folder = f"v{challenger.number}"
+        versions.fetch(tracking, challenger, project.live / folder)
+        pointer = Pointer(
+            version=challenger.number,
+            folder=folder,
+            package_sha256=challenger.package_sha256,
+            since=datetime.now(UTC).isoformat(timespec="microseconds"),
+            previous=None,
+            reason=challenger.tags.get("recloop.reason", ""),
+        )
+        write_json(project.live / CHALLENGER, pointer.model_dump())

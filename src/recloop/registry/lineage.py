@@ -61,7 +61,8 @@ class Lineage:
             "  metrics   "
             + ", ".join(f"{name} {value:.4f}" for name, value in sorted(self.metrics.items()) if "_at_10" in name),
             "  params    " + ", ".join(f"{name} {value}" for name, value in sorted(self.params.items())),
-            "  to make it again, in a clone:",
+            "  to make it again, in a clone"
+            + (" (after `dvc push` here, or there is nothing to pull):" if "dvc pull" in self.commands else ":"),
             *(f"    {command}" for command in self.commands),
         ]
         return "\n".join(lines)

@@ -71,6 +71,7 @@ def build_package(project: Project, model: str, target: Path) -> Package:
             raise StageError(f"{trained / name} is missing", remedy=f"`dvc repro train@{model}` trains it")
     prepared = Prepared.load(project.prepared)
     params = project.params
+    popular, popular_counts = popular_items(prepared)
     info = PackageInfo(
         format=1,
         model=model,
@@ -80,7 +81,8 @@ def build_package(project: Project, model: str, target: Path) -> Package:
         data_sha256=sha256(project.prepared),
         model_sha256=sha256(trained / "model.safetensors"),
         newest=prepared.meta["newest"],
-        popular=popular_items(prepared),
+        popular=popular,
+        popular_counts=popular_counts,
         metrics=evaluation_means(project, model),
     )
 
@@ -97,8 +99,8 @@ def build_package(project: Project, model: str, target: Path) -> Package:
     return Package.load(target)
 
 
-def popular_items(prepared: Prepared) -> tuple[int, ...]:
-    """Codes of the items with the most events in the last 30 days of the data, ties by the lower code.
+def popular_items(prepared: Prepared) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Codes of the items with the most events in the last 30 days of the data, ties by the lower code; and how many.
 
     Data without times counts as a whole. Items without an event there are not popular.
     """
@@ -108,7 +110,8 @@ def popular_items(prepared: Prepared) -> tuple[int, ...]:
         items = items[prepared.timestamps > since]
     counts = np.bincount(items, minlength=prepared.item_count)
     order = np.argsort(-counts, kind="stable")[:POPULAR_ITEMS]
-    return tuple(int(code) for code in order if counts[code] > 0)
+    order = order[counts[order] > 0]
+    return tuple(order.tolist()), tuple(counts[order].tolist())
 
 
 def evaluation_means(project: Project, model: str) -> dict[str, float]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from recloop.config import Params
 from recloop.data.prepared import Prepared
-from recloop.errors import ConfigError
+from recloop.errors import ConfigError, did_you_mean
 from recloop.evaluation import Evaluation
 from recloop.evaluation import evaluate as judge
 from recloop.evaluation.segments import user_groups
@@ -30,11 +31,7 @@ def train(project: Project, model: str) -> FitResult:
         ModelError: the training failed.
     """
     params = project.params
-    if model not in params.models:
-        raise ConfigError(
-            f"params.yaml has no section models.{model}",
-            remedy=f"there are: {', '.join(sorted(params.models))}",
-        )
+    _require(model, params)
     prepared = Prepared.load(project.prepared)
     learn = partial(
         fit, model, prepared, params.train, params.evaluate, params.models[model], checkpoint=project.checkpoint(model)
@@ -53,13 +50,16 @@ def evaluate(project: Project, model: str) -> Evaluation:
     """Judge the trained `model` on the test period; write the report, and a row a user.
 
     Raises:
-        StageError: the model or the prepared data is missing, or the test period has no cases.
+        ConfigError: params.yaml has no such model.
+        StageError: the prepared data is missing, or the test period has no cases.
         ModelError: the model cannot be loaded.
     """
     from recloop.models.catalogue import load_model
 
     params = project.params
-    trained = load_model(project.model(model))
+    _require(model, params)
+    remedy = f"`recloop train {model}` trains it, `dvc repro` everything that is not up to date"
+    trained = load_model(project.model(model), remedy=remedy)
     prepared = Prepared.load(project.prepared)
     column = params.evaluate.group_by
     groups = None if column is None else user_groups(project.prepared, column)
@@ -76,3 +76,11 @@ def evaluate(project: Project, model: str) -> Evaluation:
 
     attempt(log)
     return evaluation
+
+
+def _require(model: str, params: Params) -> None:
+    if model not in params.models:
+        raise ConfigError(
+            f"params.yaml has no section models.{model}{did_you_mean(model, params.models)}",
+            remedy=f"there are: {', '.join(sorted(params.models))}",
+        )

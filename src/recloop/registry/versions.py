@@ -52,6 +52,11 @@ def champion(tracking: Tracking) -> Version | None:
     return _found(tracking, lambda: tracking.client.get_model_version_by_alias(tracking.name, "champion"))
 
 
+def challenger(tracking: Tracking) -> Version | None:
+    """The version that the alias `challenger` names: the last one that was trained and did not become champion."""
+    return _found(tracking, lambda: tracking.client.get_model_version_by_alias(tracking.name, "challenger"))
+
+
 def get(tracking: Tracking, number: int) -> Version:
     """Version `number`.
 

@@ -1,106 +1,298 @@
-"""The endpoint's HTTP side: a Starlette app that BentoML mounts, since BentoML is made of Starlette anyway.
+"""The endpoint's HTTP side: an ASGI app that takes the endpoint's own paths before BentoML's middlewares do.
 
-Beside a typed `@bentoml.api` it answers about twice as many requests a second, can say 503 with a reason, and
-takes GET. Scoring happens on the event loop: it takes about a millisecond of a processor that another thread
-would only compete for. What waits for a disk (events) happens in a thread.
+BentoML opens the place for it (`service_class`): health, metrics and static files stay with BentoML, and what a user
+waits for passes none of its spans, histograms and timers, which cost several times what an answer costs. Scoring
+happens on the event loop: it takes about a millisecond of a processor that another thread would only compete for. What
+waits for a disk happens in a thread.
 """
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import TYPE_CHECKING
+import json
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from anyio import to_thread
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from pydantic import TypeAdapter, ValidationError
 
-from recloop.errors import RecloopError
+from recloop.config import Serving
+from recloop.errors import ConflictError, NotFoundError, OverloadError, RecloopError, RequestError
 from recloop.serving.openapi import PAGE, describe_api
-from recloop.serving.parsing import BadRequestError, parse
-from recloop.serving.schemas import Answer, EventsRequest, Failure, Limits, RecommendRequest
+from recloop.serving.parsing import RefusedError, parse
+from recloop.serving.schemas import (
+    Answer,
+    BatchRequest,
+    EventsRequest,
+    Failure,
+    Id,
+    Limits,
+    RecommendRequest,
+    ReloadRequest,
+    Request,
+    RollbackRequest,
+    SimilarRequest,
+    SplitRequest,
+)
 
 if TYPE_CHECKING:  # it imports torch, and the process that only starts the worker imports this
+    from recloop.serving.access import Access, Caller, Scope
+    from recloop.serving.admin import Admin
     from recloop.serving.endpoint import Endpoint
+    from recloop.serving.metrics import Metrics
 
-RETRY_AFTER = {"Retry-After": "2"}
+logger = logging.getLogger("recloop.serving")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+OPEN = ("/livez", "/healthz", "/readyz")
+"""BentoML's, for whoever can reach the port: they tell an orchestrator how we are, and nothing else"""
+STATIC = "/static_content/"
+"""BentoML's, for the page of the API"""
+CLOSED = 1 / 2000
+"""Share of answers after which a connection is closed, where several processes answer: connections that were all made
+at a quiet moment are all with one process, and spread out when they are made anew."""
+SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+JSON_HEADERS = [(b"content-type", b"application/json"), *SECURITY]
+PAGE_HEADERS = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"),
+    *SECURITY,
+]
+R = TypeVar("R", bound=Request)
 
 
-def build_app() -> Starlette:
-    """The app. `app.state.endpoint` and `app.state.limits` are to be set before the first request."""
-    return Starlette(
-        routes=[
-            Route("/recommend", _recommend, methods=["POST"]),
-            Route("/events", _events, methods=["POST"]),
-            Route("/model", _model, methods=["GET", "POST"]),
-            Route("/docs.json", _docs, methods=["GET"]),
-            Route("/", _page, methods=["GET"]),
-        ],
-        exception_handlers=dict.fromkeys(
-            (BadRequestError, RecloopError, ClientDisconnect, HTTPException, Exception), _failed
-        ),
+@dataclass(frozen=True)
+class Call:
+    """What was asked, and by whom."""
+
+    body: bytes
+    caller: Caller
+    argument: str
+    """The rest of the path, where it has one"""
+
+
+class App:
+    """The endpoint over HTTP. `use` says what answers; until then all is BentoML's."""
+
+    def __init__(self) -> None:
+        self._bentoml: Asgi
+        self._endpoint: Endpoint | None = None
+        self._under_way = 0
+
+    def before(self, bentoml: Asgi) -> Asgi:
+        """This app, with `bentoml` for all that is not the endpoint's own."""
+        self._bentoml = bentoml
+        return self
+
+    def use(self, endpoint: Endpoint, admin: Admin, access: Access, serving: Serving, metrics: Metrics) -> None:
+        """What answers."""
+        self._admin, self._access, self._limits, self._metrics = admin, access, Limits.of(serving), metrics
+        self._most, self._share = serving.max_requests, serving.workers > 1
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        if self._endpoint is None or scope["type"] != "http" or path in OPEN or path.startswith(STATIC):
+            await self._bentoml(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        name, argument = ("/users/{id}", path[len("/users/") :]) if path.startswith("/users/") else (path, "")
+        operations = OPERATIONS.get(name, {})
+        self._under_way += 1
+        try:
+            if self._under_way > self._most:
+                raise OverloadError(f"{self._most} requests are under way already", remedy="try again in a moment")
+            operation = operations.get(scope["method"])
+            if operation is None:
+                raise _wrong(scope["method"], path, operations)
+            caller = self._access.admit(scope, operation.needs)
+            if operation.answer is None:
+                await self._bentoml(scope, receive, send)
+                return
+            body = await self._body(receive) if scope["method"] == "POST" else b""
+            answer = await operation.answer(self, Call(body, caller, argument))
+            status, headers = 200, operation.headers
+        except Exception as error:
+            status, headers, answer = self._failed(error, scope)
+        finally:
+            self._under_way -= 1
+        headers = [*headers, (b"content-length", b"%d" % len(answer))]
+        if self._share and random.random() < CLOSED:  # noqa: S311 (nothing is to be kept secret here)
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+        self._metrics.requests.labels(name if operations else "other", status).observe(time.perf_counter() - begin)
+
+    async def recommend(self, call: Call) -> bytes:
+        """`POST /recommend`"""
+        known = self._served().recall(call.body)
+        if known is not None:
+            return known
+        return await self._served().recommend(self._parse(RecommendRequest, call), call.body)
+
+    async def recommend_all(self, call: Call) -> bytes:
+        """`POST /recommend/batch`"""
+        requests = self._parse(BatchRequest, call).requests
+        self._access.charge(call.caller, len(requests) - 1)
+        return await self._served().recommend_all(requests)
+
+    async def similar(self, call: Call) -> bytes:
+        """`POST /similar`"""
+        return _json(self._served().similar(self._parse(SimilarRequest, call)))
+
+    async def events(self, call: Call) -> bytes:
+        """`POST /events`"""
+        request = self._parse(EventsRequest, call)
+        self._access.charge(call.caller, len(request.events) - 1)
+        return _json(await self._served().record(request))
+
+    async def model(self, _call: Call) -> bytes:
+        """`GET /model`"""
+        return _json(self._served().describe())
+
+    async def person(self, call: Call) -> bytes:
+        """`GET /users/{id}`"""
+        return _json(await to_thread.run_sync(self._served().person, _user(call)))
+
+    async def forget(self, call: Call) -> bytes:
+        """`DELETE /users/{id}`"""
+        return _json(await self._admin.forget(_user(call), call.caller.key_id))
+
+    async def reload(self, call: Call) -> bytes:
+        """`POST /admin/reload`"""
+        self._parse(ReloadRequest, call)
+        return _json(await self._admin.reload(call.caller.key_id))
+
+    async def rollback(self, call: Call) -> bytes:
+        """`POST /admin/rollback`"""
+        return _json(await self._admin.rollback(self._parse(RollbackRequest, call), call.caller.key_id))
+
+    async def split(self, call: Call) -> bytes:
+        """`POST /admin/split`"""
+        return _json(await self._admin.split(self._parse(SplitRequest, call), call.caller.key_id))
+
+    async def docs(self, _call: Call) -> bytes:
+        """`GET /docs.json`"""
+        return json.dumps(describe_api()).encode()
+
+    async def page(self, _call: Call) -> bytes:
+        """`GET /`"""
+        return PAGE.encode()
+
+    def _served(self) -> Endpoint:
+        assert self._endpoint is not None  # noqa: S101 – `__call__` has seen to it
+        return self._endpoint
+
+    def _parse(self, model: type[R], call: Call) -> R:
+        return parse(model, call.body, self._limits)
+
+    async def _body(self, receive: Receive) -> bytes:
+        """The body, read no further than a valid one can be long."""
+        pieces: list[bytes] = []
+        length = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            piece = message.get("body", b"")
+            length += len(piece)
+            if length > self._limits.body_bytes:
+                raise RefusedError(
+                    413,
+                    f"the body is longer than {self._limits.body_bytes:,} bytes",
+                    "send fewer events, or a shorter history",
+                )
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+    def _failed(self, error: Exception, scope: Message) -> tuple[int, Headers, bytes]:
+        """What is said of an error: its cause and its mend, and never a traceback."""
+        match error:
+            case RefusedError():
+                status, retry = error.status, error.retry_after
+            case ClientGoneError():
+                return 400, JSON_HEADERS, b""  # nobody is there to read it
+            case RequestError():
+                status, retry = 422, None
+            case NotFoundError():
+                status, retry = 404, None
+            case ConflictError():
+                status, retry = 409, None
+            case OverloadError():
+                self._metrics.shed.inc()
+                status, retry = 503, 1.0
+            case RecloopError():
+                status, retry = 503, 2.0
+            case _:
+                logger.error("%s %s", scope["method"], scope["path"], exc_info=error)
+                failure = Failure(error="this should not have happened", remedy="the endpoint's log says more")
+                return 500, JSON_HEADERS, _json(failure)
+        headers = list(JSON_HEADERS)
+        if retry is not None:
+            headers.append((b"retry-after", b"%d" % math.ceil(retry)))
+        if isinstance(error, RefusedError) and error.header is not None:
+            headers.append(error.header)
+        return status, headers, _json(Failure(error=error.message, remedy=error.remedy))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What answers one method of one path."""
+
+    answer: Callable[[App, Call], Awaitable[bytes]] | None
+    """None: BentoML does"""
+    needs: Scope | Literal["any"] | None
+    """What the caller's key must be good for; None: no key at all"""
+    headers: Headers = field(default_factory=lambda: JSON_HEADERS)
+
+
+OPERATIONS: dict[str, dict[str, Operation]] = {
+    "/recommend": {"POST": Operation(App.recommend, "recommend")},
+    "/recommend/batch": {"POST": Operation(App.recommend_all, "recommend")},
+    "/similar": {"POST": Operation(App.similar, "recommend")},
+    "/events": {"POST": Operation(App.events, "events")},
+    "/model": {"GET": Operation(App.model, "any"), "POST": Operation(App.model, "any")},
+    "/users/{id}": {"GET": Operation(App.person, "admin"), "DELETE": Operation(App.forget, "admin")},
+    "/admin/reload": {"POST": Operation(App.reload, "admin")},
+    "/admin/rollback": {"POST": Operation(App.rollback, "admin")},
+    "/admin/split": {"POST": Operation(App.split, "admin")},
+    "/metrics": {"GET": Operation(None, "any")},
+    "/docs.json": {"GET": Operation(App.docs, None)},
+    "/": {"GET": Operation(App.page, None, PAGE_HEADERS)},
+}
+
+
+class ClientGoneError(Exception):
+    """Whoever asked has hung up."""
+
+
+def _wrong(method: str, path: str, operations: Mapping[str, Operation]) -> RefusedError:
+    if not operations:
+        return RefusedError(404, f"{method} {path}: not found", "`/docs.json` describes what there is")
+    allowed = ", ".join(sorted(operations))
+    return RefusedError(
+        405, f"{method} {path}: method not allowed", f"allowed: {allowed}", header=(b"allow", allowed.encode())
     )
 
 
-async def _recommend(request: Request) -> Response:
-    limits: Limits = request.app.state.limits
-    endpoint: Endpoint = request.app.state.endpoint
-    return _json(endpoint.recommend(parse(RecommendRequest, await _body(request, limits), limits)))
+def _user(call: Call) -> str:
+    try:
+        return TypeAdapter(Id).validate_python(call.argument)
+    except ValidationError:
+        raise RefusedError(422, "that is no user's id", "1 to 256 characters, no control characters") from None
 
 
-async def _events(request: Request) -> Response:
-    limits: Limits = request.app.state.limits
-    endpoint: Endpoint = request.app.state.endpoint
-    events = parse(EventsRequest, await _body(request, limits), limits)
-    return _json(await to_thread.run_sync(endpoint.record, events))
-
-
-async def _model(request: Request) -> Response:
-    endpoint: Endpoint = request.app.state.endpoint
-    return _json(endpoint.describe())
-
-
-async def _docs(_request: Request) -> Response:
-    return JSONResponse(describe_api())
-
-
-async def _page(_request: Request) -> Response:
-    return HTMLResponse(PAGE)
-
-
-async def _body(request: Request, limits: Limits) -> bytes:
-    """The body, read no further than a valid one can be long."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limits.body_bytes:
-            raise BadRequestError(
-                413,
-                f"the body is longer than {limits.body_bytes:,} bytes",
-                "send fewer events, or a shorter history",
-            )
-    return bytes(body)
-
-
-def _json(answer: Answer, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(answer.model_dump_json(), status, headers, media_type="application/json")
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    match error:
-        case BadRequestError():
-            return _json(Failure(error=error.error, remedy=error.remedy), error.status)
-        case RecloopError():
-            return _json(Failure(error=error.message, remedy=error.remedy), 503, RETRY_AFTER)
-        case HTTPException():
-            headers = dict(error.headers or {})
-            problem = f"{request.method} {request.url.path}: {HTTPStatus(error.status_code).phrase.lower()}"
-            remedy = f"allowed: {headers['Allow']}" if "Allow" in headers else None
-            return _json(Failure(error=problem, remedy=remedy), error.status_code, headers)
-        case ClientDisconnect():
-            return Response(status_code=400)  # nobody is there to read it
-        case _:  # Starlette raises it again when this is sent, so that the server's log has the traceback
-            failure = Failure(error="this should not have happened", remedy="the endpoint's log says more")
-            return _json(failure, 500)
+def _json(answer: Answer) -> bytes:
+    return answer.model_dump_json().encode()

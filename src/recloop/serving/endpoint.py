@@ -2,123 +2,182 @@
 
 from __future__ import annotations
 
-import uuid
+import asyncio
+import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy
 
 from recloop.config import Serving
-from recloop.errors import ServingError
-from recloop.serving.engine import Engine
+from recloop.errors import NotFoundError, ServingError
+from recloop.serving.answers import Answers
+from recloop.serving.audit import note
+from recloop.serving.engine import NOBODY, Engine
+from recloop.serving.event_writer import EventWriter
 from recloop.serving.events import Event, EventStore
-from recloop.serving.impressions import Impression, ImpressionLog
-from recloop.serving.live import Live, Served
+from recloop.serving.following import Following
+from recloop.serving.impressions import ImpressionLog
+from recloop.serving.keys import KeyRing, KeyStore
+from recloop.serving.listing import allowed_by
+from recloop.serving.live import Live, Refusal, Served
 from recloop.serving.metrics import Metrics
+from recloop.serving.people import Forgotten, People
+from recloop.serving.pointer import CHALLENGER, CHAMPION
+from recloop.serving.popularity import PopularNow
+from recloop.serving.rerank import check_rules
 from recloop.serving.schemas import (
+    ChallengerAnswer,
     EventsAnswer,
     EventsRequest,
+    ForgottenAnswer,
+    KnownEvent,
     ModelAnswer,
-    RecommendAnswer,
     RecommendedItem,
     RecommendRequest,
     Refused,
+    SimilarAnswer,
+    SimilarRequest,
+    SplitAnswer,
+    UserAnswer,
 )
 from recloop.serving.sessions import Sessions
-from recloop.storage import now_us
+from recloop.serving.traffic import Plan, Split, SplitStore
 
-VARIANT = "champion"
+HOUR_US = 3_600_000_000
+EVENTS_SECONDS = 0.25
+"""How often events that other processes took are looked for"""
+EVENT_QUEUE = 10_000
+"""Events that may wait to be stored; requests that come on top are told to try again"""
+HALF_LIVES_READ = 10
+"""Events older than so many half-lives do not count for what is popular."""
 
 
 class Endpoint:
-    """The live engine with what it needs around it.
+    """The live engines with what they need around them. Answers on one event loop; `start` and `stop` around it.
 
     Args:
-        live: folder with `champion.json`.
+        live: folder with the pointers and a folder a version.
         database: where events and impressions go.
         serving: the section of `params.yaml`.
         metrics: the counters.
     """
 
     def __init__(self, live: Path, database: sqlalchemy.Engine, serving: Serving, metrics: Metrics) -> None:
-        self._serving = serving
-        self._metrics = metrics
-        self._database = database
+        self._serving, self._metrics, self._database = serving, metrics, database
         self._events = EventStore(database)
+        self._writer = EventWriter(self._events, limit=EVENT_QUEUE)
+        self._people = People(database)
+        self._splits, self._keys = SplitStore(database), KeyStore(database)
         self._sessions = Sessions(serving.max_history)
+        self._popular = PopularNow(int(serving.popular_half_life_hours * HOUR_US))
         self._impressions = ImpressionLog(
             database,
             serving.impression_queue,
             on_stored=metrics.impressions.inc,
             on_dropped=metrics.dropped.inc,
         )
-        self._live = Live(live, before_swap=self._catch_up, after_swap=self._swapped, on_refused=metrics.refused.inc)
+        self._answers = Answers(serving, self._sessions, self._impressions, metrics)
+        self._champion = Live(
+            live, CHAMPION, before_swap=self._prepare, after_swap=self._swapped, on_refused=self._refused
+        )
+        self._challenger = Live(
+            live, CHALLENGER, before_swap=self._prepare, after_swap=self._swapped, on_refused=self._refused
+        )
+        self._split = Split()
+        self.keys = KeyRing(())
+        """Who may come in, as of the last look"""
+        self._followed = self._forgotten = 0
+        # Apart, since a version takes its time to load, and events do not wait for it.
+        self._following = (
+            Following(self.follow_events, min(EVENTS_SECONDS, serving.poll_seconds), metrics.unfollowed.inc),
+            Following(self.follow_versions, serving.poll_seconds, metrics.unfollowed.inc),
+        )
+        self._looking = threading.Lock()
 
     def start(self) -> None:
-        """Load the champion, if there is one, and follow it."""
-        self._live.check()
-        self._live.start(self._serving.poll_seconds)
+        """Load the champion, if there is one, and follow it.
+
+        Raises:
+            DatabaseError: the database does not answer.
+        """
+        since = self._popular.since(HALF_LIVES_READ)
+        self._followed = self._events.last()
+        self._popular.add(self._events.between(since, self._followed))
+        self._sessions.add(self._events.dismissals())
+        self._forget(self._people.forgotten(0))
+        self.follow_versions()
+        for following in self._following:
+            following.start()
 
     def stop(self) -> None:
         """Follow no more, write what waits, and let go of the database."""
-        self._live.stop()
+        for following in self._following:
+            following.stop()
+        self._writer.close()
         self._impressions.close()
         self._database.dispose()
 
     @property
     def ready(self) -> bool:
         """Whether it can answer."""
-        return self._live.served is not None
+        return self._answers.plan is not None
 
-    def recommend(self, request: RecommendRequest) -> RecommendAnswer:
-        """A list for a user.
+    def recall(self, body: bytes) -> bytes | None:
+        """The answer to a /recommend that was made before, while it is good."""
+        return self._answers.recall(body)
+
+    async def recommend(self, request: RecommendRequest, body: bytes | None = None) -> bytes:
+        """A list for a user, as JSON; kept for the same `body`.
 
         Raises:
-            ServingError: no champion is live.
+            ServingError: no champion is live, or more is asked than can be answered.
         """
-        served = self._served()
-        history, times = request.history, None
-        if history is None and request.user_id is not None:
-            history, times = self._history(request.user_id, served.engine)
-        answer = served.engine.recommend(
-            request.user_id,
-            history,
-            times=times,
-            k=request.k or self._serving.default_k,
-            exclude_seen=request.exclude_seen,
-            exclude=request.exclude,
-        )
-        request_id = uuid.uuid4().hex
-        self._metrics.recommendations.labels(answer.strategy).inc()
-        self._impressions.put(
-            Impression(
-                request_id=request_id,
-                user_id=request.user_id,
-                served_at=now_us(),
-                version=served.version,
-                variant=VARIANT,
-                strategy=answer.strategy,
-                items=tuple(item.item_id for item in answer.items),
-                scores=tuple(item.score for item in answer.items),
-                history_length=answer.history_length,
+        if self._answers.plan is None:
+            raise self._nobody()
+        return await self._answers.answer(request, body)
+
+    async def recommend_all(self, requests: Iterable[RecommendRequest]) -> bytes:
+        """A list for each, as JSON."""
+        answers = await asyncio.gather(*(self.recommend(request) for request in requests))
+        return b'{"answers":[' + b",".join(answers) + b"]}"
+
+    def similar(self, request: SimilarRequest) -> SimilarAnswer:
+        """Items like one.
+
+        Raises:
+            NotFoundError: the live version does not know the item.
+        """
+        engine = self._served().engine
+        code = engine.code(request.item_id)
+        if code is None:
+            raise NotFoundError(
+                f"version {self._served().version} knows no item {request.item_id!r}",
+                remedy="items come in with the data that a version is trained on",
             )
+        banned = {item_id: engine.code(item_id) for item_id in request.exclude}
+        found = engine.similar(
+            code,
+            request.k or self._serving.default_k,
+            [code for code in banned.values() if code is not None],
+            allowed_by(engine, request.filters),
         )
-        return RecommendAnswer(
-            request_id=request_id,
-            model_version=served.version,
-            variant=VARIANT,
-            strategy=answer.strategy,
-            items=[RecommendedItem(item_id=item.item_id, title=item.title, score=item.score) for item in answer.items],
-            unknown_items=list(answer.unknown_items),
+        items = [(engine.item(code), score) for code, score in zip(found.codes.tolist(), found.scores, strict=True)]
+        return SimilarAnswer(
+            model_version=self._served().version,
+            items=[RecommendedItem(item_id=item[0], title=item[1], score=float(score)) for item, score in items],
+            unknown_items=[item_id for item_id, code in banned.items() if code is None],
         )
 
-    def record(self, request: EventsRequest) -> EventsAnswer:
+    async def record(self, request: EventsRequest) -> EventsAnswer:
         """Store events; they are committed, and in their users' histories, when this returns.
 
         Raises:
             ServingError: the database did not take them.
         """
-        stored = self._events.add([Event(**event.model_dump()) for event in request.events])
+        batch = [Event(**event.model_dump()) for event in request.events]
+        stored = await asyncio.wrap_future(self._writer.submit(batch))
         self._sessions.add(stored.new)
         self._metrics.events.inc(len(stored.new))
         self._metrics.duplicates.inc(len(stored.duplicates))
@@ -130,7 +189,8 @@ class Endpoint:
         Raises:
             ServingError: no champion is.
         """
-        served, refusal = self._served(), self._live.refusal
+        served, challenger = self._served(), self._challenger.served
+        refusal = self._champion.refusal or self._challenger.refusal
         info, pointer = served.engine.info, served.pointer
         return ModelAnswer(
             version=pointer.version,
@@ -146,38 +206,166 @@ class Endpoint:
             metrics=info.metrics,
             refused=None
             if refusal is None
-            else Refused(version=refusal.version, at=_iso(refusal.at), error=refusal.error),
+            else Refused(version=refusal.version, at=iso(refusal.at), error=refusal.error),
+            challenger=None
+            if challenger is None
+            else ChallengerAnswer(
+                version=challenger.version,
+                model=challenger.engine.info.model,
+                metrics=challenger.engine.info.metrics,
+            ),
+            split=SplitAnswer(challenger=self._split.challenger, shadow=self._split.shadow),
         )
 
+    def person(self, user_id: str) -> UserAnswer:
+        """What is known of a person; asks the database.
+
+        Raises:
+            DatabaseError: the database does not answer.
+        """
+        served, stored = self._served(), self._people.record(user_id)
+        engine = served.engine
+        forgotten_at = self._sessions.forgotten_at(user_id)
+        history = [
+            KnownEvent(item_id=engine.item(code)[0], event=None, at=iso(time))
+            for code, time in zip(*engine.known(engine.user(user_id)), strict=True)
+            if time > forgotten_at
+        ]
+        history += [
+            KnownEvent(item_id=event.item_id, event=event.event, at=iso(event.timestamp))
+            for event in self._sessions.after(user_id, engine.info.feedback_watermark)
+        ]
+        return UserAnswer(
+            user_id=user_id,
+            in_model=bool(history) and engine.user(user_id) != NOBODY and not forgotten_at,
+            history=history,
+            dismissed=sorted(self._sessions.dismissed(user_id)),
+            stored_events=stored.events,
+            impressions=stored.impressions,
+        )
+
+    def forget(self, user_id: str) -> ForgottenAnswer:
+        """Forget a person; asks the database.
+
+        Raises:
+            DatabaseError: the database does not answer; nothing was forgotten.
+        """
+        deleted = self._people.forget(user_id)
+        self.follow_events()
+        return ForgottenAnswer(user_id=user_id, events=deleted.events, impressions=deleted.impressions)
+
+    def set_split(self, split: Split, by: str) -> None:
+        """Share traffic out anew; every worker follows within `poll_seconds`.
+
+        Raises:
+            DatabaseError: the database does not answer.
+        """
+        self._splits.write(split, by)
+        self.follow_versions()
+
+    def follow_events(self) -> None:
+        """Take in what others stored, and forgot, since the last look."""
+        with self._looking:
+            fresh = list(self._events.after(self._followed))
+            if fresh:
+                self._followed = fresh[-1].seq
+                self._sessions.add(fresh)
+                self._popular.add(fresh)
+            self._forget(self._people.forgotten(self._forgotten))
+
+    def follow_versions(self) -> bool:
+        """Look who is to be live, how traffic is split, who may come in and what is popular. Whether the champion
+        changed.
+
+        Raises:
+            DatabaseError: the database does not answer; the versions were looked at all the same.
+        """
+        changed = self._champion.check()
+        try:
+            self._split, self.keys = self._splits.read(), self._keys.read()
+        finally:
+            if self._split.asks_for_challenger:
+                self._challenger.check()
+            elif self._challenger.served is not None:
+                self._challenger.unload()
+            self._refresh_popular()
+            self._plan()
+        return changed
+
     def _served(self) -> Served:
-        served = self._live.served
+        served = self._champion.served
         if served is None:
-            refusal = self._live.refusal
-            raise ServingError(
-                "no champion is live yet" + (f": {refusal.error}" if refusal else ""),
-                remedy="`make train` makes one, `recloop deploy` puts it here; it is served within seconds",
-            )
+            raise self._nobody()
         return served
 
-    def _history(self, user_id: str, engine: Engine) -> tuple[list[str], list[int]]:
-        """Items of all that the user did, oldest first, and when."""
-        items, times = engine.history(user_id)
-        since = self._sessions.after(user_id, engine.info.feedback_watermark)
-        return items + [event.item_id for event in since], times + [event.timestamp for event in since]
+    def _nobody(self) -> ServingError:
+        refusal = self._champion.refusal
+        return ServingError(
+            "no champion is live yet" + (f": {refusal.error}" if refusal else ""),
+            remedy="`make train` makes one, `recloop deploy` puts it here; it is served within seconds",
+        )
 
-    def _catch_up(self, engine: Engine) -> None:
-        """Have every event that `engine` does not know in the sessions, before it answers."""
+    def _prepare(self, engine: Engine) -> None:
+        """Before a version answers: the rules fit its items, and the events that it does not know are in the sessions."""
+        check_rules(self._serving.rerank, engine.attributes)
         watermark, floor = engine.info.feedback_watermark, self._sessions.floor
         if floor is None or watermark < floor:
             self._sessions.rebuild(self._events.after(watermark), watermark)
+        self._answers.popular = self._answers.popular | {engine: self._popular.lists(engine)}
 
-    def _swapped(self, old: Served | None, new: Served) -> None:
+    def _swapped(self, _old: Served | None, new: Served) -> None:
         self._metrics.swaps.inc()
-        self._metrics.version.set(new.version)
-        # A request that began before the swap still answers with the old engine, and needs its events.
-        watermarks = [served.engine.info.feedback_watermark for served in (old, new) if served is not None]
-        self._sessions.forget_until(min(watermarks))
+        self._plan()
+        if new is self._champion.served:
+            self._metrics.version.set(new.version)
+
+    def _plan(self, *, anew: bool = False) -> None:
+        """Let the next request see who answers now.
+
+        Args:
+            anew: have no answer used that was made before, even if nobody else answers now.
+        """
+        champion, challenger, before = self._champion.served, self._challenger.served, self._answers.plan
+        if champion is None:
+            return
+        if challenger is not None and challenger.pointer.identity == champion.pointer.identity:
+            challenger = None  # it has won: there is nobody beside it
+        same = before is not None and (before.champion, before.challenger, before.split) == (
+            champion,
+            challenger,
+            self._split,
+        )
+        if anew or not same:
+            self._answers.plan = Plan(champion, challenger, self._split)
+        # A request that began before may still answer with the engine before, and needs its events: they go one look
+        # later.
+        served = [champion, *([challenger] if challenger is not None else [])]
+        if before is not None and same:
+            self._answers.popular = {
+                each.engine: self._answers.popular[each.engine]
+                for each in served
+                if each.engine in self._answers.popular
+            }
+            self._sessions.forget_until(min(each.engine.info.feedback_watermark for each in served))
+
+    def _refresh_popular(self) -> None:
+        """Keep a list where it stayed the same: answers that were made from it stay good."""
+        for engine, before in list(self._answers.popular.items()):
+            now = self._popular.lists(engine)
+            if not now.same_as(before):
+                self._answers.popular = self._answers.popular | {engine: now}
+
+    def _forget(self, people: Iterable[Forgotten]) -> None:
+        for person in people:
+            self._sessions.forget(person.who, person.at)
+            self._forgotten = person.seq
+            self._plan(anew=True)
+
+    def _refused(self, refusal: Refusal) -> None:
+        self._metrics.refused.inc()
+        note(self._database, None, "refuse", {"version": refusal.version}, refusal.error)
 
 
-def _iso(moment_us: int) -> str:
+def iso(moment_us: int) -> str:
+    """A moment in µs since 1970 (UTC), for people."""
     return datetime.fromtimestamp(moment_us / 1e6, UTC).isoformat()

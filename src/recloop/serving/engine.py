@@ -6,8 +6,9 @@ and uses it throughout, and a swap exchanges that reference: no answer mixes two
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -16,33 +17,41 @@ import torch
 
 from recloop.data.batches import RaggedTensor
 from recloop.errors import ServingError
-from recloop.models.base import Recommender
+from recloop.models.base import DualEncoder, Recommender
 from recloop.models.catalogue import load_model
+from recloop.serving.attributes import Attributes
+from recloop.serving.index import build_retriever
+from recloop.serving.newcomers import with_newcomers
 from recloop.serving.parcel import REMEDY, PackageInfo, Parcel, read_parcel
 
 Strategy = Literal["model", "popular"]
+SCORES_AT_ONCE = 8_000_000
+"""Scores that one product may make, 32 MB, where a model scores the whole catalogue itself."""
+NOBODY = -1
+"""The code of a user that the model does not know."""
 
 
 @dataclass(frozen=True)
-class Recommendation:
-    """One item of a list. Of `score` only the order within one list means anything."""
+class Query:
+    """Whose list is wanted, in codes."""
 
-    item_id: str
-    title: str | None
-    score: float
+    history: Sequence[int]
+    """Item codes, oldest first; not empty."""
+    times: Sequence[int] | None = None
+    """When each event of the history was, in µs since 1970; None where that is not known."""
+    user: int = NOBODY
+    banned: Sequence[int] = ()
+    """Item codes that must not come."""
+    allowed: np.ndarray | None = field(default=None, compare=False)
+    """bool [items]; None: all."""
 
 
 @dataclass(frozen=True)
-class Recommendations:
-    """A list, best first, and how it came about."""
+class Ranked:
+    """Item codes with their scores, best first."""
 
-    items: tuple[Recommendation, ...]
-    strategy: Strategy
-    """`popular` where nothing was known to go by: the score is then 1 / rank."""
-    unknown_items: tuple[str, ...]
-    """Items of the request that this version does not know; they were passed over."""
-    history_length: int
-    """Known events that the list follows from."""
+    codes: np.ndarray
+    scores: np.ndarray
 
 
 class Engine:
@@ -54,6 +63,12 @@ class Engine:
         self._parcel = parcel
         self._item_codes = {item_id: code for code, item_id in enumerate(parcel.item_ids)}
         self._user_codes = {user_id: code for code, user_id in enumerate(parcel.user_ids)}
+        self._vectors: np.ndarray | None = None
+        if isinstance(model, DualEncoder) and model.by_product:
+            with torch.inference_mode():
+                self._vectors = with_newcomers(model.item_matrix().numpy(), parcel.items)
+            self._lengths = np.maximum(np.linalg.norm(self._vectors, axis=1), 1e-12)
+            self._retriever = build_retriever(self._vectors)
 
     @classmethod
     def load(cls, folder: Path) -> Engine:
@@ -82,90 +97,98 @@ class Engine:
         """How many users it knows."""
         return len(self._parcel.user_ids)
 
-    def history(self, user_id: str) -> tuple[list[str], list[int]]:
-        """Items of the user's events that the package knows, oldest first, and when each was, in µs since 1970; empty
-        for a user it does not know."""
-        code = self._user_codes.get(user_id)
-        if code is None:
+    @cached_property
+    def attributes(self) -> Attributes:
+        """What is known of the items."""
+        return Attributes(self._parcel.items)
+
+    def item(self, code: int) -> tuple[str, str | None]:
+        """An item's id and its title."""
+        return self._parcel.item_ids[code], self._parcel.titles[code]
+
+    def code(self, item_id: str) -> int | None:
+        """An item's code; None for one it does not know."""
+        return self._item_codes.get(item_id)
+
+    def user(self, user_id: str | None) -> int:
+        """A user's code; NOBODY for one it does not know."""
+        return NOBODY if user_id is None else self._user_codes.get(user_id, NOBODY)
+
+    def known(self, user: int) -> tuple[list[int], list[int]]:
+        """Item codes of the user's events that the package knows, oldest first, and when each was, in µs since 1970."""
+        if user == NOBODY:
             return [], []
         known = self._parcel.histories
         assert known.times is not None  # noqa: S101 – `read_parcel` has seen to it
-        place = slice(known.offsets[code], known.offsets[code + 1])
-        return [self._parcel.item_ids[item] for item in known.values[place]], known.times[place].tolist()
+        place = slice(known.offsets[user], known.offsets[user + 1])
+        return known.values[place].tolist(), known.times[place].tolist()
 
-    def recommend(
-        self,
-        user_id: str | None = None,
-        history: Sequence[str] | None = None,
-        *,
-        times: Sequence[int] | None = None,
-        k: int = 10,
-        exclude_seen: bool | None = None,
-        exclude: Iterable[str] = (),
-    ) -> Recommendations:
-        """The best `k` items for a user, or fewer where the catalogue has no more.
+    def rank(self, queries: Sequence[Query], count: int) -> list[Ranked]:
+        """The best `count` items for each query, or fewer where there are no more; ties go to the lower code.
 
-        Args:
-            user_id: who asks; may be unknown, or None.
-            history: items of the user's events, oldest first; None takes what the package knows of the user.
-            times: when each event of `history` was, in µs since 1970; None where that is not known.
-            k: items wanted.
-            exclude_seen: leave out what is in the history; None does as the model was judged with.
-            exclude: further items to leave out.
+        One product for all of them: sixteen users cost little more than one.
         """
-        unknown: dict[str, None] = {}
-        if history is None:
-            history, times = ([], []) if user_id is None else self.history(user_id)
-        seen = self._codes(history, unknown)
-        if times is not None:
-            times = [time for item_id, time in zip(history, times, strict=True) if item_id in self._item_codes]
-        if exclude_seen is None:
-            exclude_seen = self.info.exclude_seen
-        banned = self._codes(exclude, unknown) + (seen if exclude_seen else [])
-        if seen:
-            user = -1 if user_id is None else self._user_codes.get(user_id, -1)
-            codes, scores = self._by_model(seen, times, user, banned, k)
-        else:
-            codes, scores = self._by_popularity(set(banned), k)
-        return Recommendations(
-            items=tuple(
-                Recommendation(self._parcel.item_ids[code], self._parcel.titles[code], score)
-                for code, score in zip(codes, scores, strict=True)
-            ),
-            strategy="model" if seen else "popular",
-            unknown_items=tuple(unknown),
-            history_length=len(seen),
-        )
+        if self._vectors is None:
+            at_once = max(1, SCORES_AT_ONCE // max(1, self.catalogue_size))
+            return [
+                ranked
+                for start in range(0, len(queries), at_once)
+                for ranked in self._by_scores(queries[start : start + at_once], count)
+            ]
+        encoded = self._encode(queries)
+        ranked: dict[int, Ranked] = {}
+        for rows in _alike(queries):
+            banned = [np.asarray(queries[row].banned, np.int64) for row in rows]
+            codes, scores = self._retriever.search(
+                encoded[rows], count, banned=banned, allowed=queries[rows[0]].allowed
+            )
+            for place, row in enumerate(rows):
+                found = codes[place] >= 0
+                ranked[row] = Ranked(codes[place][found], scores[place][found])
+        return [ranked[row] for row in range(len(queries))]
 
-    def _codes(self, item_ids: Iterable[str], unknown: dict[str, None]) -> list[int]:
-        codes = []
-        for item_id in item_ids:
-            code = self._item_codes.get(item_id)
-            if code is None:
-                unknown[item_id] = None
-            else:
-                codes.append(code)
-        return codes
+    def similar(self, code: int, count: int, banned: Sequence[int], allowed: np.ndarray | None) -> Ranked:
+        """The items most like one: by the angle between their vectors, or, where the model has none, by what it would
+        recommend to somebody who dealt with this item alone."""
+        banned = [*banned, code]
+        if self._vectors is None:
+            return self.rank([Query([code], banned=banned, allowed=allowed)], count)[0]
+        scores = self._vectors @ (self._vectors[code] / self._lengths[code]) / self._lengths
+        return _best(scores, count, banned, allowed)
 
-    def _by_model(
-        self, seen: list[int], times: Sequence[int] | None, user: int, banned: list[int], k: int
-    ) -> tuple[list[int], list[float]]:
-        scores = self._score(seen, times, user)
-        scores[banned] = -np.inf
-        codes = best(scores, k)
-        return codes.tolist(), scores[codes].tolist()
+    def likeness(self, codes: np.ndarray) -> np.ndarray | None:
+        """float32 [codes, width]: unit vectors whose products say how alike items are; None where nothing tells."""
+        return None if self._vectors is None else self._vectors[codes] / self._lengths[codes, None]
 
-    def _by_popularity(self, banned: set[int], k: int) -> tuple[list[int], list[float]]:
-        codes = [code for code in self.info.popular if code not in banned][:k]
-        return codes, [1 / rank for rank in range(1, len(codes) + 1)]
+    def popular(self) -> np.ndarray:
+        """int64: item codes, what was most popular in the package's data first."""
+        return np.asarray(self.info.popular, np.int64)
 
-    def _score(self, seen: list[int], times: Sequence[int] | None, user: int) -> np.ndarray:
-        """float32 [items], for a history of codes, when they were, and a user's code, or -1."""
+    def _encode(self, queries: Sequence[Query]) -> np.ndarray:
+        """float32 [queries, width]"""
+        assert isinstance(self._model, DualEncoder)  # noqa: S101
         with torch.inference_mode():
-            when = None if times is None else torch.tensor(times)
-            histories = RaggedTensor(torch.tensor(seen), torch.tensor([0, len(seen)]), when)
-            scores: np.ndarray = self._model.score(histories, torch.tensor([user]))[0].numpy()
-        return scores
+            vectors: np.ndarray = self._model.encode(*self._asked(queries)).numpy()
+        return vectors
+
+    def _by_scores(self, queries: Sequence[Query], count: int) -> list[Ranked]:
+        with torch.inference_mode():
+            scores = self._model.score(*self._asked(queries)).numpy()
+        return [_best(row, count, query.banned, query.allowed) for row, query in zip(scores, queries, strict=True)]
+
+    def _asked(self, queries: Sequence[Query]) -> tuple[RaggedTensor, torch.Tensor]:
+        """Histories, no longer than the model reads, and user codes."""
+        reads = self._model.max_history
+        histories = [query.history[-reads:] for query in queries]
+        offsets = np.cumsum([0, *map(len, histories)])
+        times = None
+        if all(query.times is not None for query in queries):
+            times = torch.tensor(
+                [time for query in queries for time in (query.times or ())[-reads:]], dtype=torch.int64
+            )
+        values = torch.tensor([code for history in histories for code in history], dtype=torch.int64)
+        users = torch.tensor([query.user for query in queries])
+        return RaggedTensor(values, torch.from_numpy(offsets), times), users
 
     def _try_out(self, folder: Path) -> None:
         """Raise a ServingError unless the parts fit and the model answers, whether it knows a user or not."""
@@ -177,13 +200,31 @@ class Engine:
                 remedy=REMEDY,
             )
         known = next((code for code in range(users) if len(self._parcel.histories[code])), None)
-        for user, seen in (
-            ((-1, [0]),) if known is None else ((-1, [0]), (known, self._parcel.histories[known].tolist()))
-        ):
-            if np.isnan(self._score(seen, None, user)).any():
-                raise ServingError(f"{folder}: the model's scores are not numbers", remedy="train and promote another")
-        if not self.recommend(k=1).items:
+        queries = [Query([0])]
+        if known is not None:
+            queries.append(Query(self._parcel.histories[known].tolist(), user=known))
+        with torch.inference_mode():
+            whole = all(bool(torch.isfinite(model.score(*self._asked([query]))).any()) for query in queries)
+        if not whole or any(np.isnan(ranked.scores).any() for ranked in self.rank(queries, 10)):
+            raise ServingError(f"{folder}: the model's scores are not numbers", remedy="train and promote another")
+        if not self.info.popular:
             raise ServingError(f"{folder}: package.json names no popular items for unknown users", remedy=REMEDY)
+
+
+def _alike(queries: Sequence[Query]) -> list[list[int]]:
+    """Rows of queries that allow the same items."""
+    groups: dict[int, list[int]] = {}
+    for row, query in enumerate(queries):
+        groups.setdefault(id(query.allowed), []).append(row)
+    return list(groups.values())
+
+
+def _best(scores: np.ndarray, count: int, banned: Sequence[int], allowed: np.ndarray | None) -> Ranked:
+    """The `count` highest of float [items]."""
+    scores = np.where(allowed, scores, -np.inf) if allowed is not None else scores.copy()
+    scores[list(banned)] = -np.inf
+    codes = best(scores, count)
+    return Ranked(codes, scores[codes])
 
 
 def best(scores: np.ndarray, k: int) -> np.ndarray:

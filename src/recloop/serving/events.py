@@ -9,13 +9,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Engine, Float, Integer, Table, Text, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    Table,
+    Text,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from recloop.errors import DatabaseError, ServingError
+from recloop.serving.impressions import impressions
 from recloop.storage import metadata, now_us
 
 events = Table(
@@ -30,8 +45,18 @@ events = Table(
     Column("timestamp", BigInteger, nullable=False),  # when it happened, by the sender's clock
     Column("received_at", BigInteger, nullable=False, index=True),  # when it came in, by ours
     Column("request_id", Text),  # the answer that showed the item, where the sender knows it
+    Column("context", JSON(none_as_null=True)),  # what the sender knows of the visit, e.g. a country
+    Index("ix_events_user_id_seq", "user_id", "seq"),
     sqlite_autoincrement=True,
 )
+
+DISMISS = "dismiss"
+"""The event of a user who does not want to see the item again."""
+
+ORDER_KEY = 0x6F726472
+"""PostgreSQL's advisory locks are numbers; this one says "ordr"."""
+STRETCH = 10_000
+"""How many impressions are looked through in one transaction."""
 
 _INSERT: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 """The dialects that can pass over a row that is there already."""
@@ -48,6 +73,17 @@ class Event:
     value: float
     timestamp: int | None = None
     request_id: str | None = None
+    context: dict[str, str] | None = None
+    """What is known of the visit, e.g. a country"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(Event):
+    """An event as it is stored."""
+
+    seq: int
+    received_at: int
+    """In µs since 1970, UTC"""
 
 
 @dataclass(frozen=True)
@@ -59,6 +95,8 @@ class Seen:
     item_id: str
     timestamp: int
     """In µs since 1970, UTC"""
+    event: str
+    context: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,15 +109,28 @@ class Stored:
     """`event_id` of each one that was known already, or came twice in the batch."""
 
 
+@dataclass(frozen=True)
+class Forgotten:
+    """What was known of a user."""
+
+    events: int
+    """That were deleted"""
+    impressions: int
+    """Lists they were shown, which name nobody now"""
+
+
 class EventStore:
     """The events of one database. Safe to use from several threads."""
 
     def __init__(self, database: Engine) -> None:
         self._database = database
-        # One writer at a time, so that a later `seq` is never visible before an earlier one.
-        self._writing = threading.Lock()
+        self._writing = threading.Lock()  # threads wait for it in turn; for the database's own they ask again and again
         try:
-            self._insert = _INSERT[database.dialect.name]
+            self._insert = (
+                _INSERT[database.dialect.name](events)
+                .on_conflict_do_nothing(index_elements=[events.c.event_id])
+                .returning(events.c.seq, events.c.event_id)
+            )
         except KeyError:
             raise ServingError(
                 f"events cannot be kept in {database.dialect.name}",
@@ -92,38 +143,32 @@ class EventStore:
         Raises:
             ServingError: the database did not take it; nothing of the batch is stored.
         """
-        if not batch:
-            return Stored((), ())
+        try:
+            return self.add_all([batch])[0]
+        except DatabaseError as error:
+            raise unavailable(error) from error
+
+    def add_all(self, batches: Sequence[Sequence[Event]]) -> list[Stored]:
+        """Store several batches in one transaction, committed when this returns: what became of each.
+
+        Of events with one `event_id` the first is stored, whichever batch it is in.
+
+        Raises:
+            DatabaseError: the database did not take them; nothing of any batch is stored.
+        """
         received_at = now_us()
         rows = [
-            asdict(event)
-            | {
-                "timestamp": received_at if event.timestamp is None else event.timestamp,
-                "received_at": received_at,
-            }
+            vars(event)
+            | {"timestamp": received_at if event.timestamp is None else event.timestamp, "received_at": received_at}
+            for batch in batches
             for event in batch
         ]
-        insert = (
-            self._insert(events)
-            .on_conflict_do_nothing(index_elements=[events.c.event_id])
-            .returning(events.c.seq, events.c.event_id, events.c.user_id, events.c.item_id, events.c.timestamp)
-        )
-        try:
+        seqs: dict[str, int] = {}
+        if rows:
             with self._writing, self._database.begin() as connection:
-                inserted = connection.execute(insert, rows).all()
-        except DatabaseError as error:
-            raise _unavailable(error) from error
-        pending = {row.event_id for row in inserted}
-        duplicates = []
-        for event in batch:
-            if event.event_id in pending:
-                pending.remove(event.event_id)
-            else:
-                duplicates.append(event.event_id)
-        new = sorted(
-            (Seen(row.seq, row.user_id, row.item_id, row.timestamp) for row in inserted), key=lambda seen: seen.seq
-        )
-        return Stored(tuple(new), tuple(duplicates))
+                _keep_order(connection)
+                seqs = {row.event_id: row.seq for row in connection.execute(self._insert, rows)}
+        return [_stored(batch, seqs, received_at) for batch in batches]
 
     def after(self, seq: int) -> Iterator[Seen]:
         """Every stored event with a higher `seq`, in order, read in pieces.
@@ -131,17 +176,111 @@ class EventStore:
         Raises:
             ServingError: the database does not answer.
         """
-        columns = (events.c.seq, events.c.user_id, events.c.item_id, events.c.timestamp)
-        query = select(*columns).where(events.c.seq > seq).order_by(events.c.seq)
+        return self._read(events.c.seq > seq)
+
+    def between(self, received_at: int, seq: int) -> Iterator[Seen]:
+        """Every event that came in since `received_at`, in µs since 1970, up to a `seq`, in order, read in pieces.
+
+        Raises:
+            ServingError: the database does not answer.
+        """
+        return self._read(events.c.received_at > received_at, events.c.seq <= seq)
+
+    def dismissals(self) -> Iterator[Seen]:
+        """Every time somebody did not want to see an item again.
+
+        Raises:
+            ServingError: the database does not answer.
+        """
+        return self._read(events.c.event == DISMISS)
+
+    def last(self) -> int:
+        """The highest `seq`; 0 where there is no event.
+
+        Raises:
+            ServingError: the database does not answer.
+        """
+        try:
+            with self._database.connect() as connection:
+                return int(connection.execute(select(func.coalesce(func.max(events.c.seq), 0))).scalar_one())
+        except DatabaseError as error:
+            raise unavailable(error) from error
+
+    def of(self, user_id: str) -> list[Recorded]:
+        """All that one user did, in order of arrival.
+
+        Raises:
+            ServingError: the database does not answer.
+        """
+        query = select(events).where(events.c.user_id == user_id).order_by(events.c.seq)
+        try:
+            with self._database.connect() as connection:
+                return [Recorded(**row) for row in connection.execute(query).mappings()]
+        except DatabaseError as error:
+            raise unavailable(error) from error
+
+    def forget(self, user_id: str) -> Forgotten:
+        """Delete a user's events, and their name from the lists they were shown.
+
+        The lists are in no order of users, and are gone through in short transactions, so that others can write
+        meanwhile. The events go last: after an interruption they are still there to be forgotten.
+
+        Raises:
+            ServingError: the database does not answer. Some of it may be done: ask again.
+        """
+        named = impressions.update().where(impressions.c.user_id == user_id).values(user_id=None)
+        shown = 0
+        try:
+            with self._database.connect() as connection:
+                last = connection.execute(select(func.max(impressions.c.seq))).scalar() or 0
+            for first in range(1, last + 1, STRETCH):
+                with self._database.begin() as connection:
+                    piece = named.where(impressions.c.seq.between(first, first + STRETCH - 1))
+                    shown += connection.execute(piece).rowcount
+            with self._writing, self._database.begin() as connection:
+                deleted = connection.execute(events.delete().where(events.c.user_id == user_id)).rowcount
+        except DatabaseError as error:
+            raise unavailable(error) from error
+        return Forgotten(deleted, shown)
+
+    def _read(self, *which: ColumnElement[bool]) -> Iterator[Seen]:
+        columns = [
+            events.c.seq, events.c.user_id, events.c.item_id, events.c.timestamp, events.c.event, events.c.context
+        ]  # fmt: skip
+        query = select(*columns).where(*which).order_by(events.c.seq)
         try:
             with self._database.connect() as connection:
                 for row in connection.execution_options(yield_per=10_000).execute(query):
-                    yield Seen(row.seq, row.user_id, row.item_id, row.timestamp)
+                    yield Seen(*row)
         except DatabaseError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
 
-def _unavailable(error: DatabaseError) -> ServingError:
+def _keep_order(connection: Connection) -> None:
+    """Let nobody else write before this transaction ends.
+
+    PostgreSQL gives a `seq` when a row is inserted, and shows the row when it is committed. With two writers at
+    once a higher `seq` could be seen first; whoever then read "all up to now" would never come back for the lower.
+    SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(ORDER_KEY)))
+
+
+def _stored(batch: Sequence[Event], seqs: dict[str, int], received_at: int) -> Stored:
+    """What became of `batch`; takes its new ones out of `seqs`, so that they are nobody else's."""
+    new, duplicates = [], []
+    for event in batch:
+        if (seq := seqs.pop(event.event_id, None)) is None:
+            duplicates.append(event.event_id)
+        else:
+            at = received_at if event.timestamp is None else event.timestamp
+            new.append(Seen(seq, event.user_id, event.item_id, at, event.event, event.context))
+    return Stored(tuple(sorted(new, key=lambda seen: seen.seq)), tuple(duplicates))
+
+
+def unavailable(error: DatabaseError) -> ServingError:
+    """What the database said, for who sent events or asked for some."""
     return ServingError(
         f"the database of events does not answer: {error.said}",
         remedy="send them again later; an event that was stored is not counted twice",

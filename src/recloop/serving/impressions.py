@@ -7,13 +7,12 @@ queue fills, and then impressions are dropped and counted, and answers go on.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from sqlalchemy import JSON, BigInteger, Column, Engine, Integer, Table, Text, insert
+from sqlalchemy import JSON, BigInteger, Column, Engine, Integer, Table, Text, TextClause, text
 
 from recloop.errors import DatabaseError
 from recloop.storage import metadata
@@ -33,6 +32,7 @@ impressions = Table(
     Column("items", JSON, nullable=False),
     Column("scores", JSON, nullable=False),
     Column("history_length", Integer, nullable=False),
+    Column("chances", JSON),  # by item: with which probability chance put it there; null where it had no hand in it
     sqlite_autoincrement=True,
 )
 
@@ -42,19 +42,45 @@ GATHER_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Impression:
-    """One list that was shown. `served_at` is in microseconds since 1970 (UTC)."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A list as it is written down: the same for every time it is shown. Its place in `items` is an item's position."""
 
-    request_id: str
     user_id: str | None
-    served_at: int
     version: int
     variant: str
     strategy: str
-    items: tuple[str, ...]
-    scores: tuple[float, ...]
+    items: str
+    """JSON: item ids"""
+    scores: str
+    """JSON: numbers"""
     history_length: int
+    chances: str | None = None
+    """JSON: by item, with which probability chance put it there, or null; None where chance had no hand in it"""
+
+
+@dataclass(frozen=True, slots=True)
+class Impression:
+    """A list that was shown once. `served_at` is in microseconds since 1970 (UTC)."""
+
+    request_id: str
+    served_at: int
+    shown: Shown
+
+    def row(self) -> dict[str, object]:
+        shown = self.shown
+        return {
+            "request_id": self.request_id,
+            "user_id": shown.user_id,
+            "served_at": self.served_at,
+            "version": shown.version,
+            "variant": shown.variant,
+            "strategy": shown.strategy,
+            "items": shown.items,
+            "scores": shown.scores,
+            "history_length": shown.history_length,
+            "chances": shown.chances,
+        }
 
 
 class ImpressionLog:
@@ -74,8 +100,9 @@ class ImpressionLog:
         on_stored: Callable[[int], None],
         on_dropped: Callable[[int], None],
     ) -> None:
-        self._database = database
-        self._waiting: queue.Queue[Impression] = queue.Queue(limit)
+        self._database, self._limit = database, limit
+        self._insert = _insert(database)
+        self._waiting: deque[Impression] = deque()
         self._on_stored, self._on_dropped = on_stored, on_dropped
         self._closing = threading.Event()
         self._writer = threading.Thread(target=self._write_forever, name="impressions", daemon=True)
@@ -84,9 +111,9 @@ class ImpressionLog:
 
     def put(self, impression: Impression) -> None:
         """Hand over one impression; never waits."""
-        try:
-            self._waiting.put_nowait(impression)
-        except queue.Full:
+        if len(self._waiting) < self._limit:
+            self._waiting.append(impression)
+        else:
             self._on_dropped(1)
 
     def close(self, timeout: float = 10.0) -> None:
@@ -96,35 +123,26 @@ class ImpressionLog:
 
     def _write_forever(self) -> None:
         batch: list[Impression] = []
-        while not self._closing.is_set() or not self._waiting.empty() or batch:
-            batch += self._gather(BATCH - len(batch))
+        while not self._closing.is_set() or self._waiting or batch:
+            while self._waiting and len(batch) < BATCH:
+                batch.append(self._waiting.popleft())
             if not batch:
-                continue
-            if self._store(batch):
+                self._closing.wait(GATHER_SECONDS)
+            elif self._store(batch):
                 batch = []
+                if len(self._waiting) < BATCH:  # else there is enough for the next one already
+                    self._closing.wait(GATHER_SECONDS)
             elif self._closing.is_set():
-                self._on_dropped(len(batch) + self._waiting.qsize())
+                self._on_dropped(len(batch) + len(self._waiting))
                 return
             else:
                 self._closing.wait(RETRY_SECONDS)
-
-    def _gather(self, room: int) -> list[Impression]:
-        """Up to `room` impressions: those that come within a moment of the first."""
-        gathered: list[Impression] = []
-        until = time.monotonic() + GATHER_SECONDS
-        while len(gathered) < room:
-            patience = 0.0 if self._closing.is_set() else max(0.0, until - time.monotonic())
-            try:
-                gathered.append(self._waiting.get(block=patience > 0, timeout=patience or None))
-            except queue.Empty:
-                break
-        return gathered
 
     def _store(self, batch: list[Impression]) -> bool:
         """Write `batch`, or drop what the database will never take. False: try again later."""
         try:
             with self._database.begin() as connection:
-                connection.execute(insert(impressions), [asdict(impression) for impression in batch])
+                connection.execute(self._insert, [impression.row() for impression in batch])
         except (DatabaseError, ValueError) as error:
             if isinstance(error, DatabaseError) and error.transient:
                 if not self._failing:
@@ -139,3 +157,11 @@ class ImpressionLog:
         self._failing = False
         self._on_stored(len(batch))
         return True
+
+
+def _insert(database: Engine) -> TextClause:
+    """The statement, for lists that are JSON already: a list shown a thousand times is not made into text as often."""
+    names = [column.name for column in impressions.columns if column.name != "seq"]
+    as_json = "CAST(:{} AS JSON)" if database.dialect.name == "postgresql" else ":{}"
+    values = [(as_json if isinstance(impressions.c[name].type, JSON) else ":{}").format(name) for name in names]
+    return text(f"INSERT INTO impressions ({', '.join(names)}) VALUES ({', '.join(values)})")  # noqa: S608

@@ -1,4 +1,4 @@
-"""Which version is live: watches `champion.json`, loads what it names beside what answers, exchanges the two.
+"""Which version is live: watches a pointer, loads what it names beside what answers, exchanges the two.
 
 A version that does not load is refused: the one before it goes on answering, the reason is logged and shown
 by `/model`, and the version is tried again from time to time.
@@ -17,7 +17,7 @@ from pathlib import Path
 from recloop.errors import RecloopError
 from recloop.serving.engine import Engine
 from recloop.serving.parcel import check_package
-from recloop.serving.pointer import POINTER, Pointer, read_pointer
+from recloop.serving.pointer import CHAMPION, Pointer, read_pointer
 from recloop.storage import now_us
 
 logger = logging.getLogger("recloop.serving")
@@ -47,10 +47,11 @@ class Refusal:
 
 
 class Live:
-    """Follows the pointer in `folder`. Only `start`'s thread, or a caller of `check`, changes what is served.
+    """Follows a pointer. Only a caller of `check` or `unload`, one at a time, changes what is served.
 
     Args:
-        folder: holds `champion.json` and one folder a version.
+        folder: holds the pointer and one folder a version.
+        pointer: its file's name.
         before_swap: called with a new engine when it has loaded, before it answers.
         after_swap: called with what answered before, and what answers now.
         on_refused: called when a version was refused.
@@ -59,21 +60,21 @@ class Live:
     def __init__(
         self,
         folder: Path,
+        pointer: str = CHAMPION,
         *,
         before_swap: Callable[[Engine], None],
         after_swap: Callable[[Served | None, Served], None],
-        on_refused: Callable[[], None],
+        on_refused: Callable[[Refusal], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder = folder
+        self._folder, self._pointer = folder, pointer
         self._before_swap, self._after_swap, self._on_refused = before_swap, after_swap, on_refused
         self._clock = clock
         self._served: Served | None = None
         self._refusal: Refusal | None = None
         self._stamp: tuple[int, ...] | None = None
         self._retry_at = float("inf")
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._looking = threading.Lock()
 
     @property
     def served(self) -> Served | None:
@@ -85,31 +86,24 @@ class Live:
         """The version that should answer and does not; None when all is well."""
         return self._refusal
 
-    def start(self, poll_seconds: float) -> None:
-        """Look every `poll_seconds`, in a thread of its own, until `stop`."""
-
-        def run() -> None:
-            while not self._stop.wait(poll_seconds):
-                self.check()
-
-        self._thread = threading.Thread(target=run, name="live", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
     def check(self) -> bool:
         """Look once. Whether another version answers now."""
+        with self._looking:
+            return self._check()
+
+    def unload(self) -> None:
+        """Serve nothing, until the next `check`."""
+        with self._looking:
+            self._served = self._refusal = self._stamp = None
+
+    def _check(self) -> bool:
         stamp = self._look()
         if stamp is None or (stamp == self._stamp and self._clock() < self._retry_at):
             return False
         self._stamp, self._retry_at = stamp, float("inf")
         pointer: Pointer | None = None
         try:
-            pointer = read_pointer(self._folder)
+            pointer = read_pointer(self._folder, self._pointer)
             return pointer is not None and self._follow(pointer)
         except Exception as error:  # whatever is wrong with a new version, the old one must go on answering
             self._refuse(pointer, error)
@@ -117,7 +111,7 @@ class Live:
 
     def _look(self) -> tuple[int, ...] | None:
         try:
-            stat = (self._folder / POINTER).stat()
+            stat = (self._folder / self._pointer).stat()
         except OSError:  # not there yet; or gone, and then what answers goes on
             return None
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
@@ -134,9 +128,10 @@ class Live:
         self._served, self._refusal = served, None
         logger.info("version %d is live (%s): %s", served.version, engine.info.model, pointer.reason)
         self._after_swap(old, served)
-        del old
-        # Python's collector would walk all that was imported again and again, and answers would wait for it.
-        gc.collect()
+        # Python's collector would walk all that was imported, and every catalogue, again and again, and answers would
+        # wait for it. An engine has no cycles: the old one's memory is free when the last request lets go of it.
+        if old is None:
+            gc.collect()
         gc.freeze()
         return True
 
@@ -144,8 +139,9 @@ class Live:
         version = None if pointer is None else pointer.version
         known = isinstance(error, RecloopError)
         message = error.message if isinstance(error, RecloopError) else f"{type(error).__name__}: {error}"
-        name = POINTER if version is None else f"version {version}"
+        name = self._pointer if version is None else f"version {version}"
         kept = "nothing" if self._served is None else f"version {self._served.version}"
+        refusal = Refusal(version, now_us(), message)
         if self._refusal is None or self._refusal.error != message:
             logger.error(
                 "%s is refused, %s goes on answering: %s",
@@ -154,6 +150,6 @@ class Live:
                 error,
                 exc_info=None if known else error,
             )
-            self._on_refused()
-        self._refusal = Refusal(version, now_us(), message)
+            self._on_refused(refusal)
+        self._refusal = refusal
         self._retry_at = self._clock() + RETRY_SECONDS

@@ -46,6 +46,8 @@ class PackageInfo(BaseModel):
     """Time of the newest event it knows."""
     popular: tuple[int, ...]
     """Item codes, what was most popular lately first."""
+    popular_counts: tuple[int, ...] = ()
+    """How many events each of them had then; empty in a package that does not say"""
     metrics: dict[str, Any] = {}
 
 
@@ -57,6 +59,8 @@ class Parcel:
     item_ids: list[str]
     """Row = item code."""
     titles: list[str | None]
+    items: pa.Table
+    """Row = item code: all that is known of the items."""
     user_ids: list[str]
     """Row = user code."""
     histories: Ragged
@@ -82,7 +86,7 @@ def read_parcel(folder: Path) -> Parcel:
     item_ids: list[Any] = items["item_id"].to_pylist()
     user_ids: list[Any] = users["user_id"].to_pylist()
     titles: list[Any] = items["title"].to_pylist() if "title" in items.column_names else [None] * len(item_ids)
-    parcel = Parcel(info, item_ids, titles, user_ids, _ragged(users["items"], users["times"]))
+    parcel = Parcel(info, item_ids, titles, items, user_ids, _ragged(users["items"], users["times"]))
     if parcel.histories.times is None or len(parcel.histories.times) != len(parcel.histories.values):
         raise ServingError(f"{folder / 'histories.parquet'} has other times than items", remedy=REMEDY)
     for name, codes in (

@@ -14,32 +14,48 @@ R = TypeVar("R", bound=Request)
 SHOWN_FAULTS = 5
 
 
-class BadRequestError(Exception):
-    """A request that is refused: an HTTP status of 4xx, why, and how to put it right."""
+class RefusedError(Exception):
+    """A request that is refused.
 
-    def __init__(self, status: int, error: str, remedy: str) -> None:
-        super().__init__(error)
-        self.status, self.error, self.remedy = status, error, remedy
+    Args:
+        status: of HTTP, 4xx.
+        message, remedy: why, and how to put it right.
+        retry_after: seconds after which it may be sent again.
+        header: one more for the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        remedy: str,
+        *,
+        retry_after: float | None = None,
+        header: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.remedy = status, message, remedy
+        self.retry_after, self.header = retry_after, header
 
 
 def parse(model: type[R], body: bytes, limits: Limits) -> R:
     """`body` as a `model`.
 
     Raises:
-        BadRequestError: it is not JSON (400), or not such a request (422).
+        RefusedError: it is not JSON (400), or not such a request (422).
     """
     try:
         return model.model_validate_json(body, context=limits)
     except ValidationError as error:
         faults = error.errors(include_url=False)
     if faults[0]["type"] == "json_invalid":
-        raise BadRequestError(400, f"the body is not JSON: {faults[0]['ctx']['error']}", "send a JSON object in UTF-8")
+        raise RefusedError(400, f"the body is not JSON: {faults[0]['ctx']['error']}", "send a JSON object in UTF-8")
     if not faults[0]["loc"] and faults[0]["type"] == "model_type":
-        raise BadRequestError(422, "the body is no JSON object", "send one, as `/docs.json` describes it")
+        raise RefusedError(422, "the body is no JSON object", "send one, as `/docs.json` describes it")
     for fault in faults:
         if fault["type"] == "string_pattern_mismatch":  # of an Id; the pattern says nothing to a person
             fault["msg"] = "should hold no control characters"
     lines = [describe_fault(model, fault) for fault in faults[:SHOWN_FAULTS]]
     if len(faults) > SHOWN_FAULTS:
         lines.append(f"and {len(faults) - SHOWN_FAULTS} more")
-    raise BadRequestError(422, "; ".join(lines), "correct the request; `/docs.json` describes it")
+    raise RefusedError(422, "; ".join(lines), "correct the request; `/docs.json` describes it")

@@ -1,4 +1,5 @@
-"""`champion.json`: the file that says which version is live. Deploying writes it, the endpoint watches it."""
+"""The files that say which version is live, and which is tried beside it. Deploying writes them, the endpoint watches
+them."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from recloop.errors import ServingError
 from recloop.files import replacing
 
-POINTER = "champion.json"
+CHAMPION = "champion.json"
+CHALLENGER = "challenger.json"
 
 
 class Pointer(BaseModel):
-    """`champion.json`: which version is to be live."""
+    """A pointer's content: which version is meant."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -31,13 +33,13 @@ class Pointer(BaseModel):
         return self.version, self.package_sha256
 
 
-def read_pointer(live: Path) -> Pointer | None:
-    """What `live/champion.json` says; None where there is none.
+def read_pointer(live: Path, name: str = CHAMPION) -> Pointer | None:
+    """What a pointer in `live` says; None where there is none.
 
     Raises:
         ServingError: it is damaged.
     """
-    path = live / POINTER
+    path = live / name
     try:
         return Pointer.model_validate_json(path.read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The BentoML service: one worker that carries an `Endpoint` and the app in front of it.
+"""The BentoML service: workers that carry an `Endpoint` each, and the app in front of it.
 
 Run in a project's root (`recloop serve` does), it serves `var/live/` and writes to the project's database. In
 a Bento it serves the champion that was packed in, and writes to `$RECLOOP_DATABASE_URL`, else to `recloop.db`
@@ -10,24 +10,43 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import bentoml
+from _bentoml_sdk import Service as BentoService  # type: ignore[import-untyped]
 
 from recloop import telemetry
+from recloop.errors import ConfigError
 from recloop.project import Project
-from recloop.serving.app import build_app
+from recloop.serving.app import App
 
 telemetry.silence()
 
-app = build_app()
+app = App()
+
+
+class Front(BentoService[Any]):  # type: ignore[misc]
+    """A service whose own paths are answered before BentoML's middlewares: `bentoml.service` takes its class."""
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """BentoML's app, with ours before it."""
+        return app.before(super().to_asgi(is_main=is_main))
+
+
+def _workers() -> int:
+    """As params.yaml says; where there is none (BentoML also imports this elsewhere), one."""
+    try:
+        return Project.find(Path.cwd()).params.serving.workers
+    except ConfigError:
+        return 1
 
 
 @bentoml.service(
     name="recloop",
-    workers=1,
+    service_class=Front,
+    workers=_workers(),
     logging={"access": {"enabled": False}},
 )
-@bentoml.asgi_app(app, path="/")
 class Service:
     """Recommendations from the live champion."""
 
@@ -35,10 +54,11 @@ class Service:
         # Imported by the worker alone: the process above, which only starts it, needs neither torch nor SQL.
         import torch
 
+        from recloop.serving.access import Access
+        from recloop.serving.admin import Admin
         from recloop.serving.endpoint import Endpoint
         from recloop.serving.metrics import Metrics
         from recloop.serving.orphans import end_with_parent
-        from recloop.serving.schemas import Limits
         from recloop.storage import connect
 
         end_with_parent()
@@ -46,11 +66,18 @@ class Service:
         # One answer at a time, on one processor: threads for so small a product cost more than they save.
         torch.set_num_threads(1)
         project = Project.find(Path.cwd())
-        serving = project.params.serving
-        self._endpoint = Endpoint(project.live, connect(_database_url(project)), serving, Metrics())
-        app.state.endpoint = self._endpoint
-        app.state.limits = Limits.of(serving)
+        packed = (project.root.parent / "bento.yaml").is_file()
+        serving, metrics = project.params.serving, Metrics()
+        database = connect(_beside_bento() if packed else project.database_url, lock_seconds=LOCK_SECONDS)
+        self._endpoint = Endpoint(project.live, database, serving, metrics)
         self._endpoint.start()
+        app.use(
+            self._endpoint,
+            Admin(self._endpoint, database, None if packed else project.root),
+            Access(serving, lambda: self._endpoint.keys),
+            serving,
+            metrics,
+        )
 
     async def __is_ready__(self) -> bool:
         return self._endpoint.ready
@@ -61,10 +88,12 @@ class Service:
         self._endpoint.stop()
 
 
-def _database_url(project: Project) -> str:
-    """Where events and impressions go."""
-    if not (project.root.parent / "bento.yaml").is_file():
-        return project.database_url
+LOCK_SECONDS = 5.0
+"""How long an event waits for a database that another process has locked, before its sender is told to try again"""
+
+
+def _beside_bento() -> str:
+    """Where events and impressions go that a Bento takes."""
     import psutil  # type: ignore[import-untyped] # comes with BentoML
 
     # This process works inside the Bento; the one that started it still stands where the user does.

@@ -1,4 +1,4 @@
-"""What each user did since the live model's data ends.
+"""What each user did since the live model's data ends, and what they never want to see again.
 
 The database is the truth; this is its recent end in memory, so that an acknowledged event changes the same
 user's next answer. A model's package holds everybody's history up to its `feedback_watermark` (the `seq` of
@@ -7,11 +7,41 @@ the last event it knows); a user's history is that, and then the events with a h
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from recloop.serving.events import Seen
+from recloop.serving.events import DISMISS, Seen
+
+
+@dataclass(slots=True)
+class Session:
+    """One user's."""
+
+    events: deque[Seen]
+    dismissed: set[str] = field(default_factory=set)
+    """Items the user does not want to see, whenever that was said"""
+    changes: int = 0
+    """Grows whenever the two above change."""
+
+    def add(self, event: Seen) -> None:
+        """Take one more event; one that is here already changes nothing."""
+        if event.event == DISMISS:
+            if event.item_id not in self.dismissed:
+                self.dismissed.add(event.item_id)
+                self.changes += 1
+            return
+        if not self.events or event.seq > self.events[-1].seq:
+            self.events.append(event)
+        else:  # two writers crossed, or another reader was quicker
+            if any(each.seq == event.seq for each in self.events):
+                return
+            in_order = sorted([*self.events, event], key=lambda each: each.seq)
+            self.events.clear()
+            self.events.extend(in_order)
+        self.changes += 1
 
 
 class Sessions:
@@ -20,7 +50,8 @@ class Sessions:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._recent: dict[str, deque[Seen]] = {}
+        self._of: dict[str, Session] = {}
+        self._forgotten: dict[str, int] = {}
         self._floor: int | None = None
 
     @property
@@ -29,46 +60,78 @@ class Sessions:
         return self._floor
 
     def add(self, seen: Iterable[Seen]) -> None:
-        """Append events that were just stored."""
+        """Take events that were just stored, here or by another process."""
         with self._lock:
             for event in seen:
-                self._append(self._recent, event)
+                self._add(self._of, event)
 
     def after(self, user_id: str, watermark: int) -> list[Seen]:
         """The user's events with a `seq` above `watermark`, oldest first."""
         with self._lock:
-            recent = self._recent.get(user_id)
-            return [event for event in recent if event.seq > watermark] if recent else []
+            session = self._of.get(user_id)
+            return [event for event in session.events if event.seq > watermark] if session else []
+
+    def dismissed(self, user_id: str) -> list[str]:
+        """Items the user does not want to see."""
+        session = self._of.get(user_id)
+        return list(session.dismissed) if session else []
+
+    def forgotten_at(self, user_id: str) -> int:
+        """What the user did until then must not be used, whoever knows it; in µs since 1970, 0 for nearly everybody."""
+        return self._forgotten.get(user_hash(user_id), 0) if self._forgotten else 0
+
+    def changes(self, user_id: str | None) -> int:
+        """Another number whenever the user's events are others; an answer made at one holds until the next."""
+        session = self._of.get(user_id) if user_id is not None else None
+        return 0 if session is None else session.changes
 
     def rebuild(self, stored: Iterable[Seen], floor: int) -> None:
-        """Start again from the database's events above `floor`; those that come in meanwhile are kept."""
-        fresh: dict[str, deque[Seen]] = {}
+        """Start again from the database's events above `floor`, and all dismissals; those that come in meanwhile are
+        kept."""
+        fresh: dict[str, Session] = {}
         last = floor
         for event in stored:
-            self._append(fresh, event)
+            self._add(fresh, event)
             last = max(last, event.seq)
         with self._lock:
-            meanwhile = [event for recent in self._recent.values() for event in recent if event.seq > last]
+            meanwhile = [event for session in self._of.values() for event in session.events if event.seq > last]
             for event in sorted(meanwhile, key=lambda event: event.seq):
-                self._append(fresh, event)
-            self._recent, self._floor = fresh, floor
+                self._add(fresh, event)
+            for user_id, session in self._of.items():
+                kept = fresh.setdefault(user_id, Session(deque(maxlen=self._limit)))
+                kept.dismissed |= session.dismissed
+                kept.changes += session.changes + 1
+            self._of, self._floor = fresh, floor
 
     def forget_until(self, seq: int) -> None:
         """Drop the events up to `seq`: no model that may still answer needs them."""
-        for user_id in list(self._recent):
+        for user_id in list(self._of):
             with self._lock:
-                recent = self._recent[user_id]
-                while recent and recent[0].seq <= seq:
-                    recent.popleft()
-                if not recent:
-                    del self._recent[user_id]
+                session = self._of[user_id]
+                while session.events and session.events[0].seq <= seq:
+                    session.events.popleft()
+                if not session.events and not session.dismissed:
+                    del self._of[user_id]
         self._floor = max(seq, self._floor or 0)
 
-    def _append(self, recent: dict[str, deque[Seen]], event: Seen) -> None:
-        events = recent.setdefault(event.user_id, deque(maxlen=self._limit))
-        if events and event.seq <= events[-1].seq:  # two writers crossed, or a rebuild has read it already
-            in_order = sorted({*events, event}, key=lambda each: each.seq)
-            events.clear()
-            events.extend(in_order)
-        else:
-            events.append(event)
+    def forget(self, who: str, at: int) -> None:
+        """Drop all that one user did until `at`, in µs since 1970. Answers that were made before must not be used.
+
+        Args:
+            who: the user's `user_hash`.
+        """
+        with self._lock:
+            self._forgotten[who] = at
+            for user_id in [user_id for user_id in self._of if user_hash(user_id) == who]:
+                del self._of[user_id]
+
+    def _add(self, sessions: dict[str, Session], event: Seen) -> None:
+        session = sessions.get(event.user_id)
+        if session is None:
+            session = sessions[event.user_id] = Session(deque(maxlen=self._limit))
+        session.add(event)
+
+
+def user_hash(user_id: str) -> str:
+    """What is kept of a user who is to be forgotten, so that what others know of them is not used either."""
+    return hashlib.sha256(user_id.encode()).hexdigest()

@@ -18,7 +18,7 @@ from recloop.config import Augment, Evaluate, Train
 from recloop.data.augmentation import Augmentation
 from recloop.data.batches import TrainingBatches
 from recloop.data.prepared import Prepared
-from recloop.errors import ModelError, StageError
+from recloop.errors import ModelError, ShortOfMemory, StageError
 from recloop.evaluation import Examination
 from recloop.evaluation.ranking import NotFiniteScoresError
 from recloop.models.base import ClosedForm, Learner, Recommender
@@ -181,15 +181,22 @@ class Training:
             model.name, epochs=settings.epochs, events=self._batches.events, console=console
         )
         self._curve: list[Epoch] = []
+        self._kept = 0
+        """The last epoch after which the state is in the checkpoint"""
         self._best: dict[str, Tensor] = {}
 
     def run(self) -> FitResult:
         """Train to the end, from the checkpoint where there is one of this training."""
-        with self._progress:
-            begun = 0.0 if self._resume() else self._begin()
-            while not self._ended:
-                self._epoch(begun if not self._curve else 0.0)
-                self._save()
+        try:
+            with self._progress:
+                begun = 0.0 if self._resume() else self._begin()
+                while not self._ended:
+                    self._epoch(begun if not self._curve else 0.0)
+                    self._save()
+        except KeyboardInterrupt:
+            kept = f"; the state after epoch {self._kept} is kept, and the same command goes on with it"
+            self._progress.say("interrupted" + (kept if self._kept else ""))
+            raise
         self._model.load_state_dict(self._best)
         device = self._model.device.type
         model = self._model.cpu().eval()
@@ -230,6 +237,7 @@ class Training:
         self._curve.append(epoch)
         if self._best_epoch is epoch:
             self._best = {key: tensor.detach().clone() for key, tensor in judged.state_dict().items()}
+        self._progress.epoch(epoch, last=self._ended)
         self._tell(epoch)
 
     def _learn(self, number: int) -> float:
@@ -259,7 +267,6 @@ class Training:
         )
 
     def _tell(self, epoch: Epoch) -> None:
-        self._progress.epoch(epoch, last=self._ended)
         if self._on_epoch is not None:
             self._on_epoch(epoch.number, epoch.metrics)
 
@@ -272,6 +279,7 @@ class Training:
             mean = {} if self._average is None else self._average.averaged.state_dict()
             state = Checkpoint.of(self._identity, self._curve, self._best, self._model, mean, self._stepper)
             state.save(self._checkpoint)
+            self._kept = len(self._curve)
 
     def _found(self) -> Checkpoint | None:
         if self._checkpoint is None or not self._saved:
@@ -285,15 +293,16 @@ class Training:
     def _resume(self) -> bool:
         """Go back to where this training was stopped. Returns whether there was such a place."""
         found = self._found()
-        if not self._group.all(found is not None) or found is None:
+        if not self._group.all(found is not None) or found is None or self._checkpoint is None:
             return False
         found.restore(self._model, self._stepper)
         if self._average is not None:
             self._average.averaged.load_state_dict(dict(found.average))
         self._best = dict(found.best)
-        for epoch in found.curve:
-            self._curve.append(epoch)
-            self._progress.skip(epoch.events)
+        self._curve = list(found.curve)
+        self._kept = len(self._curve)
+        self._progress.resume(self._curve, last=self._ended, source=self._checkpoint)
+        for epoch in self._curve:
             self._tell(epoch)
         return True
 
@@ -324,7 +333,7 @@ def _out_of_memory_explained(name: str, kind: type[Recommender]) -> Iterator[Non
         if not out_of_memory(error):
             raise
         lower = "train.batch_tokens, train.max_history or " if issubclass(kind, Learner) else ""
-        raise ModelError(
+        raise ShortOfMemory(
             f"{name}: out of memory",
             remedy=f"lower {lower}the sizes under models.{name}, or drop rare items with prepare.min_item_events",
         ) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +26,7 @@ class TrainingProgress:
             console: where it is shown; None for nowhere.
         """
         self._name, self._epochs, self._events = name, epochs, events
+        self._console = console
         self._lines = console if console is not None and not console.is_terminal else None
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -54,18 +57,23 @@ class TrainingProgress:
         figures = f"loss {loss:.3f}  {self._quality}{speed:,.0f} events/s"
         self._bar.update(self._task, advance=events, figures=figures)
 
-    def skip(self, events: int) -> None:
-        """An epoch of `events` had been learnt from before."""
-        self._skipped += 1
-        self._bar.update(self._task, advance=events)
+    def resume(self, curve: Sequence[Epoch], *, last: bool, source: Path) -> None:
+        """The epochs of `curve` were trained before, as `source` says; after the `last` one no more are to come."""
+        self._skipped = len(curve)
+        here = Path.cwd()
+        path = source.relative_to(here) if source.is_relative_to(here) else source
+        self.say(f"going on after epoch {curve[-1].number} (from {path})")
+        self._bar.update(self._task, advance=sum(epoch.events for epoch in curve))
+        self._advance(curve[-1], last)
+
+    def say(self, text: str) -> None:
+        """A line about the training, where it is shown at all."""
+        if self._console is not None:
+            self._console.print(f"{self._name}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def epoch(self, epoch: Epoch, *, last: bool) -> None:
         """An epoch ended; after the `last` one no more are to come."""
-        self._quality = f"NDCG@10 {epoch.ndcg_at_10:.4f}  "
-        next_title = self._title(epoch.number if last else epoch.number + 1)
-        self._bar.update(self._task, description=next_title)
-        if last:
-            self._bar.update(self._task, total=self._bar.tasks[self._task].completed)
+        self._advance(epoch, last)
         if self._lines is not None:
             done = epoch.number - self._skipped
             left = (self._epochs - epoch.number) * (time.perf_counter() - self._started) / max(done, 1)
@@ -74,6 +82,12 @@ class TrainingProgress:
                 highlight=False,
                 soft_wrap=True,
             )
+
+    def _advance(self, epoch: Epoch, last: bool) -> None:
+        self._quality = f"NDCG@10 {epoch.ndcg_at_10:.4f}  "
+        self._bar.update(self._task, description=self._title(epoch.number if last else epoch.number + 1))
+        if last:
+            self._bar.update(self._task, total=self._bar.tasks[self._task].completed)
 
     def _title(self, number: int) -> str:
         return f"{self._name} epoch {number}/{self._epochs}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from recloop.config import MovieLens100K, Sequences, Synthetic, Table
 from recloop.data.sources.canonical import Tables, write_stream
 from recloop.errors import SourceError
@@ -61,17 +64,29 @@ def ingest(source: MovieLens100K | Synthetic | Sequences | Table, target: Path, 
     return IngestReport(source.kind, rows, target, tables.notes)
 
 
-def check(source: MovieLens100K | Synthetic | Sequences | Table, base: Path) -> None:
+def check(source: MovieLens100K | Synthetic | Sequences | Table, base: Path) -> tuple[str, ...]:
     """Look at the user's own files without taking them in: folder, columns, and the first rows of each table.
+
+    Returns:
+        What a person should see of them: times that were read in a wrong unit are no fault, but of another century.
 
     Raises:
         SourceError: as `ingest`, as far as that shows.
     """
     check_folder(source, base)
-    if not isinstance(source, MovieLens100K | Synthetic):  # which come from elsewhere
-        tables = _read(source, base)
-        for stream in (tables.interactions, tables.items, tables.users):
-            next(iter(stream.batches), None)
+    if isinstance(source, MovieLens100K | Synthetic):  # which come from elsewhere
+        return ()
+    tables = _read(source, base)
+    first, *_ = [next(iter(stream.batches), None) for stream in (tables.interactions, tables.items, tables.users)]
+    return _period(first) if isinstance(source, Table) and first is not None else ()
+
+
+def _period(interactions: pa.RecordBatch) -> tuple[str, ...]:
+    earliest, latest = pc.min_max(interactions.column("timestamp")).as_py().values()
+    if earliest is None:
+        return ()
+    period = f"{earliest:%Y-%m-%d %H:%M:%S} to {latest:%Y-%m-%d %H:%M:%S} UTC"
+    return (f"times of the first {interactions.num_rows:,} interactions: {period}",)
 
 
 def check_folder(source: MovieLens100K | Synthetic | Sequences | Table, base: Path) -> None:

@@ -1,0 +1,119 @@
+"""What an admin may have the endpoint do. Each act leaves a line of who, what, when and what came of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from anyio import to_thread
+from sqlalchemy import Engine
+
+from recloop import telemetry
+from recloop.errors import ConflictError, RecloopError, ServingError
+from recloop.serving.audit import note
+from recloop.serving.endpoint import Endpoint
+from recloop.serving.schemas import (
+    Answer,
+    ForgottenAnswer,
+    ReloadAnswer,
+    RollbackAnswer,
+    RollbackRequest,
+    SplitAnswer,
+    SplitRequest,
+)
+from recloop.serving.sessions import user_hash
+from recloop.serving.traffic import Split
+
+A = TypeVar("A", bound=Answer)
+
+ROLLBACK_SECONDS = 120.0
+"""How long the registry may take"""
+
+
+class Admin:
+    """The acts of one endpoint.
+
+    Args:
+        project: its root, where its registry is found; None in a Bento, which has none.
+    """
+
+    def __init__(self, endpoint: Endpoint, database: Engine, project: Path | None) -> None:
+        self._endpoint, self._database, self._project = endpoint, database, project
+
+    async def reload(self, who: str | None) -> ReloadAnswer:
+        """Look now who is to be live."""
+
+        def act() -> ReloadAnswer:
+            changed = self._endpoint.follow_versions()
+            return ReloadAnswer(version=self._endpoint.describe().version, changed=changed)
+
+        return await self._done(who, "reload", {}, act)
+
+    async def split(self, request: SplitRequest, who: str | None) -> SplitAnswer:
+        """Share traffic out anew."""
+
+        def act() -> SplitAnswer:
+            self._endpoint.set_split(Split(request.challenger, request.shadow), who or "nobody named")
+            return SplitAnswer(challenger=request.challenger, shadow=request.shadow)
+
+        return await self._done(who, "split", request.model_dump(), act)
+
+    async def forget(self, user_id: str, who: str | None) -> ForgottenAnswer:
+        """Forget a person; the line names a hash alone."""
+        return await self._done(
+            who, "forget", {"user_hash": user_hash(user_id)}, lambda: self._endpoint.forget(user_id)
+        )
+
+    async def rollback(self, request: RollbackRequest, who: str | None) -> RollbackAnswer:
+        """Have the registry make the champion before this one champion again, and serve it.
+
+        The registry's client is large and slow to load: a process of its own has it, and is gone afterwards.
+        """
+        return await self._done(who, "rollback", request.model_dump(), lambda: self._rollback(request.reason))
+
+    def _rollback(self, reason: str) -> RollbackAnswer:
+        if self._project is None:
+            raise ConflictError(
+                "a Bento serves the version that was packed in, and knows no other",
+                remedy="serve the Bento that was built before it",
+            )
+        command = [sys.executable, "-m", "recloop", "rollback", "--reason", reason]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self._project,
+                env=telemetry.QUIET | os.environ,
+                capture_output=True,
+                text=True,
+                timeout=ROLLBACK_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ServingError(
+                f"the registry did not answer in {ROLLBACK_SECONDS:.0f} s; it may have rolled back or not",
+                remedy="`recloop history` says who is champion",
+            ) from None
+        if done.returncode:
+            raise ConflictError(
+                f"the registry did not roll back: {done.stderr.strip()}", remedy="mend that, and ask again"
+            )
+        self._endpoint.follow_versions()
+        return RollbackAnswer(done=done.stdout.strip(), version=self._endpoint.describe().version)
+
+    async def _done(self, who: str | None, act: str, details: dict[str, object], do: Callable[[], A]) -> A:
+        """`do`, in a thread, with its line."""
+
+        def noted() -> A:
+            try:
+                answer = do()
+            except RecloopError as error:
+                note(self._database, who, act, details, f"failed: {error.message}")
+                raise
+            note(self._database, who, act, details, answer.model_dump_json(exclude={"user_id"}))
+            return answer
+
+        return await to_thread.run_sync(noted)

@@ -1,0 +1,179 @@
+"""Lists for users: made once, and sent again for as long as nothing that they follow from has changed.
+
+What a list follows from is the request, the version that answers, what the user did, and, for somebody unknown, what is
+popular now. A request that is the same byte for byte finds the answer that was made for it, and that answer is good
+while those have not changed: so most of the work of a busy page is a look into a dictionary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from recloop.config import Serving
+from recloop.errors import OverloadError, ServingError
+from recloop.serving.batcher import Batcher
+from recloop.serving.engine import Engine, Query, Ranked
+from recloop.serving.impressions import Impression, ImpressionLog, Shown
+from recloop.serving.listing import Lister, Wanted
+from recloop.serving.live import Served
+from recloop.serving.metrics import Metrics
+from recloop.serving.popularity import Popular
+from recloop.serving.rerank import Reranked
+from recloop.serving.schemas import RecommendRequest
+from recloop.serving.sessions import Sessions
+from recloop.serving.traffic import Plan, Variant
+from recloop.storage import now_us
+
+logger = logging.getLogger("recloop.serving")
+
+LONGEST_KEY = 4096
+"""Bytes: a longer request's answer is not kept."""
+
+
+@dataclass(slots=True)
+class Made:
+    """An answer, with all that it follows from."""
+
+    plan: Plan
+    user_id: str | None
+    changes: int
+    """The user's, when it was made"""
+    popular: Popular | None
+    """What it was taken from, where it was"""
+    rest: bytes
+    """The body after the request's id"""
+    shown: Shown
+    unseen: Shown | None = None
+    """The challenger's list in shadow, when it is there"""
+
+
+class Answers:
+    """Makes, keeps and sends lists; each is written down as it is sent. Of one event loop.
+
+    Args:
+        serving: the section of `params.yaml`.
+        sessions: what users did.
+        impressions: where what was shown is written down.
+    """
+
+    def __init__(self, serving: Serving, sessions: Sessions, impressions: ImpressionLog, metrics: Metrics) -> None:
+        self._serving, self._sessions, self._impressions = serving, sessions, impressions
+        self._batcher = Batcher(serving.max_waiting)
+        self._lister = Lister(serving, np.random.default_rng())
+        self._made: OrderedDict[bytes, Made] = OrderedDict()
+        self._remembered, self._recommendations = metrics.remembered, metrics.recommendations
+        self._shadows: set[asyncio.Task[None]] = set()
+        self.plan: Plan | None = None
+        """Who answers; None: nobody yet. What is set here counts from the next request on."""
+        self.popular: dict[Engine, Popular] = {}
+        """What is popular now, in the codes of every engine that answers."""
+
+    def recall(self, body: bytes) -> bytes | None:
+        """The answer to a request, if one was made for it that is still good; written down as sent."""
+        made = self._made.get(body)
+        if made is None:
+            return None
+        plan = self.plan
+        if (
+            made.plan is not plan
+            or made.changes != self._sessions.changes(made.user_id)
+            or (made.popular is not None and made.popular not in self.popular.values())
+        ):
+            del self._made[body]
+            return None
+        self._made.move_to_end(body)
+        self._remembered.inc()
+        return self._sent(made)
+
+    async def answer(self, request: RecommendRequest, body: bytes | None = None) -> bytes:
+        """Make a list, and keep it for the same `body`.
+
+        Raises:
+            ServingError: no champion is live, or too many wait already.
+            RequestError: the filters do not fit the items.
+        """
+        plan = self.plan
+        if plan is None:
+            raise ServingError("no champion is live yet", remedy="`recloop deploy` puts it here")
+        served, variant = plan.pick(request.user_id)
+        changes = self._sessions.changes(request.user_id)
+        wanted = self._lister.wanted(request, served.engine, self._sessions)
+        listed = await self._list(served.engine, wanted)
+        made = Made(
+            plan,
+            request.user_id,
+            changes,
+            None if wanted.history else self.popular.get(served.engine),
+            self._lister.body(listed, served.engine, wanted, served.version, variant),
+            self._shown(request, listed, served, variant, wanted),
+        )
+        if body is not None and len(body) <= LONGEST_KEY and not self._lister.by_chance:
+            self._made[body] = made
+            if len(self._made) > self._serving.kept_answers:
+                self._made.popitem(last=False)
+        sent = self._sent(made)
+        if plan.shadow is not None and variant == "champion":
+            shadow = asyncio.create_task(self._shadow(made, request, plan.shadow, sent[15:47].decode()))
+            self._shadows.add(shadow)
+            shadow.add_done_callback(self._shadows.discard)
+        return sent
+
+    async def _list(self, engine: Engine, wanted: Wanted) -> Reranked:
+        listed = self._lister.arrange(engine, wanted, await self._candidates(engine, wanted))
+        if listed.exhausted and not wanted.narrowed:  # the rules left too few: ask for those that meet them only
+            wanted = self._lister.narrowed(engine, wanted)
+            listed = self._lister.arrange(engine, wanted, await self._candidates(engine, wanted))
+        return listed
+
+    async def _candidates(self, engine: Engine, wanted: Wanted) -> Ranked:
+        if wanted.history:
+            query = Query(wanted.history, wanted.times, wanted.user, wanted.banned, wanted.allowed)
+            return await self._batcher.rank(engine, query, wanted.candidates)
+        popular = self.popular.get(engine)
+        codes = engine.popular() if popular is None else popular.of(wanted.contexts)
+        codes = codes[~np.isin(codes, wanted.banned)]
+        if wanted.allowed is not None:
+            codes = codes[wanted.allowed[codes]]
+        codes = codes[: wanted.candidates]
+        return Ranked(codes, 1 / np.arange(1, len(codes) + 1))
+
+    def _sent(self, made: Made) -> bytes:
+        """The answer with an id of its own, written down."""
+        request_id, now = os.urandom(16).hex(), now_us()
+        self._impressions.put(Impression(request_id, now, made.shown))
+        if made.unseen is not None:
+            self._impressions.put(Impression(request_id, now, made.unseen))
+        self._recommendations.labels(made.shown.strategy, made.shown.variant).inc()
+        return b'{"request_id":"' + request_id.encode() + b'",' + made.rest
+
+    async def _shadow(self, made: Made, request: RecommendRequest, served: Served, request_id: str) -> None:
+        """Have the challenger make its list, to be written down beside the champion's."""
+        try:
+            wanted = self._lister.wanted(request, served.engine, self._sessions)
+            listed = await self._list(served.engine, wanted)
+        except OverloadError:  # what nobody sees is the first to go
+            return
+        made.unseen = self._shown(request, listed, served, "shadow", wanted)
+        self._impressions.put(Impression(request_id, now_us(), made.unseen))
+
+    def _shown(
+        self, request: RecommendRequest, listed: Reranked, served: Served, variant: Variant, wanted: Wanted
+    ) -> Shown:
+        chances = [placed.propensity for placed in listed.items]
+        return Shown(
+            user_id=request.user_id,
+            version=served.version,
+            variant=variant,
+            strategy=wanted.strategy,
+            items=json.dumps([served.engine.item(placed.code)[0] for placed in listed.items]),
+            scores=json.dumps([placed.score for placed in listed.items]),
+            history_length=len(wanted.history),
+            chances=json.dumps(chances) if any(chances) else None,
+        )

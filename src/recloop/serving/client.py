@@ -1,0 +1,173 @@
+"""A small client of the endpoint, for Python.
+
+    with Client("http://127.0.0.1:3000", key=os.environ["RECLOOP_KEY"]) as client:
+        answer = client.recommend(user_id="42", k=5)
+        client.record(user_id="42", item_id=answer.items[0].item_id, event="click", request_id=answer.request_id)
+
+It keeps connections open, and tries again what the endpoint could not do at that moment: events have an id of their
+own, so that trying again counts nothing twice.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from recloop.errors import ServingError
+from recloop.serving.schemas import (
+    Answer,
+    EventsAnswer,
+    ExplainedAnswer,
+    ForgottenAnswer,
+    ModelAnswer,
+    RecommendAnswer,
+    SimilarAnswer,
+    UserAnswer,
+)
+
+A = TypeVar("A", bound=Answer)
+
+RETRIED = (429, 503)
+
+
+class Client:
+    """One endpoint. Safe to use from several threads.
+
+    Args:
+        url: of the endpoint, e.g. http://127.0.0.1:3000
+        key: an API key; None where the endpoint asks for none.
+        timeout: seconds an answer may take.
+        attempts: how often a request is sent at most while the endpoint is busy, or not there.
+        sleep: waits so many seconds between them.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        timeout: float = 5.0,
+        attempts: int = 3,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        self._attempts, self._sleep = attempts, sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def recommend(
+        self, user_id: str | None = None, *, k: int | None = None, explain: bool = False, **further: Any
+    ) -> RecommendAnswer:
+        """A list for a user.
+
+        Args:
+            further: what else `RecommendRequest` takes: history, filters, exclude, exclude_seen, context, age.
+
+        Raises:
+            ServingError: the endpoint refuses, cannot answer, or is not there.
+        """
+        body = {"user_id": user_id, "k": k, "explain": explain, **further}
+        model = ExplainedAnswer if explain else RecommendAnswer
+        return self._post("/recommend", {name: value for name, value in body.items() if value is not None}, model)
+
+    def similar(self, item_id: str, **further: Any) -> SimilarAnswer:
+        """Items like one; `further`: k, filters, exclude.
+
+        Raises:
+            ServingError: as `recommend`; also for an item that the model does not know.
+        """
+        return self._post("/similar", {"item_id": item_id, **further}, SimilarAnswer)
+
+    def record(self, *, user_id: str, item_id: str, event: str, **further: Any) -> EventsAnswer:
+        """Store one thing a user did; it is stored for good when this returns.
+
+        Args:
+            further: what else `EventRequest` takes: value, timestamp, request_id, context, event_id.
+
+        Raises:
+            ServingError: as `recommend`; the event may be stored or not, and can be sent again by its event_id.
+        """
+        return self.record_all([{"user_id": user_id, "item_id": item_id, "event": event, **further}])
+
+    def record_all(self, events: Sequence[Mapping[str, Any]]) -> EventsAnswer:
+        """Store several, all or none; those without an `event_id` get one.
+
+        Raises:
+            ServingError: as `record`.
+        """
+        named = [{"event_id": uuid.uuid4().hex, **event} for event in events]
+        return self._post("/events", {"events": named}, EventsAnswer)
+
+    def model(self) -> ModelAnswer:
+        """What is live.
+
+        Raises:
+            ServingError: as `recommend`.
+        """
+        return self._ask("GET", "/model", None, ModelAnswer)
+
+    def user(self, user_id: str) -> UserAnswer:
+        """What is known of a person.
+
+        Raises:
+            ServingError: as `recommend`.
+        """
+        return self._ask("GET", f"/users/{quote(user_id, safe='')}", None, UserAnswer)
+
+    def forget(self, user_id: str) -> ForgottenAnswer:
+        """Forget a person.
+
+        Raises:
+            ServingError: as `recommend`.
+        """
+        return self._ask("DELETE", f"/users/{quote(user_id, safe='')}", None, ForgottenAnswer)
+
+    def _post(self, path: str, body: Mapping[str, Any], model: type[A]) -> A:
+        return self._ask("POST", path, body, model)
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None, model: type[A]) -> A:
+        wait = 0.1
+        for attempt in range(1, self._attempts + 1):
+            last = attempt == self._attempts
+            try:
+                answer = self._http.request(method, path, json=body)
+            except httpx.TransportError as error:
+                if last:
+                    raise ServingError(
+                        f"{self._http.base_url} does not answer: {error}", remedy="`recloop serve` starts it"
+                    ) from error
+            else:
+                if answer.status_code == httpx.codes.OK:
+                    return model.model_validate_json(answer.content)
+                if last or answer.status_code not in RETRIED:
+                    raise _refusal(answer)
+                wait = float(answer.headers.get("Retry-After", wait))
+            self._sleep(wait)
+            wait *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _refusal(answer: httpx.Response) -> ServingError:
+    try:
+        said = answer.json()
+        error, remedy = str(said["error"]), said["remedy"]
+    except (ValueError, KeyError, TypeError):
+        error, remedy = f"HTTP {answer.status_code}", None
+    return ServingError(error, remedy=remedy)

@@ -1,0 +1,58 @@
+"""What other processes do, found out beside the answers: events they took, who is to be live, how traffic is split.
+
+Every worker of every endpoint on one database follows what the others store, so that an event that one took changes
+the answers of all within a second. The database is asked for rows beyond the last one seen, which costs a fraction of a
+millisecond when there is none. While it does not answer, everything goes on as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from recloop.errors import RecloopError
+
+logger = logging.getLogger("recloop.serving")
+
+
+class Following:
+    """A thread that looks, again and again, until it is stopped.
+
+    Args:
+        look: what it does each time.
+        seconds: how often.
+        on_failure: called when `look` raised; that is logged once, and tried again.
+    """
+
+    def __init__(self, look: Callable[[], object], seconds: float, on_failure: Callable[[], None]) -> None:
+        self._look, self._seconds, self._on_failure = look, seconds, on_failure
+        self._stop = threading.Event()
+        self._trouble: str | None = None
+        self._thread = threading.Thread(target=self._run, name="following", daemon=True)
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            try:
+                self._look()
+            except Exception as error:  # whatever it is, answers go on
+                known = isinstance(error, RecloopError)
+                trouble = error.message if isinstance(error, RecloopError) else f"{type(error).__name__}: {error}"
+                if trouble != self._trouble:
+                    logger.error("others cannot be followed for now: %s", trouble, exc_info=None if known else error)
+                self._trouble = trouble
+                self._on_failure()
+            else:
+                if self._trouble is not None:
+                    logger.warning("others are followed again")
+                self._trouble = None

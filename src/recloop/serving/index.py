@@ -1,0 +1,192 @@
+"""Retrieval: the items whose vectors have the greatest product with a query's.
+
+In a small catalogue every product is made. In a large one every item is still looked at, but by a sketch of four bits
+a number, an eighth of what its vector takes; what looks best is then scored by its vector. There are no cells and no
+graph in which a query could miss its items: an item is lost only where its sketch misjudges it by a great deal.
+
+The sketches are those of a product quantiser whose parts are single numbers, read by table look-ups in registers
+(Quicker ADC, André et al., 2019, arXiv 1812.09162), as faiss does it (Douze et al., 2024, arXiv 2401.08281).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+EXACT_UP_TO = 100_000
+"""Items up to which every product is made. `benchmarks/index.py` finds it."""
+LOOK_AT, LOOK_AT_LEAST = 10, 1000
+"""Items that are scored by their vectors after their sketches: so many for each that is wanted, and at least."""
+FEW = 20_000
+"""Items that may come, up to which all of them are scored at once: that takes no longer than reading every sketch."""
+SAMPLE = 16_384
+"""Items that sketches are fitted to."""
+SCORES_AT_ONCE = 8_000_000
+"""Scores that one product may make, 32 MB."""
+TIES = 4096
+"""Items whose products may be as good as the last one's and still be told apart exactly."""
+
+
+class Retriever(Protocol):
+    """Finds items by their vectors. Safe to use from several threads."""
+
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        banned: Sequence[np.ndarray] | None = None,
+        allowed: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The best `k` items for each query, best first; of items with one score the lower code comes first.
+
+        Args:
+            queries: float32 [n, width]
+            k: how many; they are fewer only where no more may come.
+            banned: for each query, int64 codes that must not come.
+            allowed: bool [items], those that may come; None: all.
+
+        Returns:
+            int64 [n, k] codes, -1 where there are no more, and float32 [n, k] their products, -inf there. An item's
+            product does not depend on what other queries come with it.
+        """
+
+
+def build_retriever(vectors: np.ndarray, exact_up_to: int = EXACT_UP_TO) -> Retriever:
+    """What answers soonest for a catalogue of this size.
+
+    Args:
+        vectors: float32 [items, width]
+        exact_up_to: items up to which every product is made.
+    """
+    return Exact(vectors) if len(vectors) <= exact_up_to else Approximate(vectors)
+
+
+class Exact:
+    """A `Retriever` that makes every product, and so misses nothing."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        """
+        Args:
+            vectors: float32 [items, width]
+        """
+        self.vectors = np.require(vectors, np.float32, ["C", "W"])
+        self.norms: np.ndarray = np.linalg.norm(self.vectors, axis=1)
+        # What a float32 product may be off by, for a query of length 1.
+        self._error = self.vectors.shape[1] * np.finfo(np.float32).eps * self.norms.max(initial=0.0)
+
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        banned: Sequence[np.ndarray] | None = None,
+        allowed: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows = None if allowed is None else np.flatnonzero(allowed)
+        vectors = torch.from_numpy(self.vectors if rows is None else self.vectors[rows])
+        codes, scores = nothing(len(queries), k)
+        at_once = max(1, SCORES_AT_ONCE // max(1, len(vectors)))
+        for start in range(0, len(queries), at_once):
+            some = np.require(queries[start : start + at_once], np.float32, ["C", "W"])
+            for row, rough in enumerate((torch.from_numpy(some) @ vectors.T).numpy(), start):
+                if banned is not None:
+                    rough[banned[row] if rows is None else np.isin(rows, banned[row])] = -np.inf
+                self.settle(queries[row], rough, rows, codes[row], scores[row])
+        return codes, scores
+
+    def settle(
+        self, query: np.ndarray, rough: np.ndarray, rows: np.ndarray | None, codes: np.ndarray, scores: np.ndarray
+    ) -> None:
+        """Find the best by their products in float64, which of all that could be among them are made anew.
+
+        Args:
+            query: float32 [width]
+            rough: float32 [rows] products as they were made in one go, -inf for what must not come.
+            rows: int64 [rows] the codes they are of, in order; None: of all items.
+            codes: int64 [k], the best ones' codes go here.
+            scores: float32 [k], their products go here.
+        """
+        k = len(codes)
+        worst = np.partition(rough, len(rough) - k)[len(rough) - k] if len(rough) > k else -np.inf
+        near = np.flatnonzero(rough >= max(worst - self._error * np.linalg.norm(query), np.finfo(np.float32).min))
+        if len(near) > k + TIES:
+            near = near[np.argsort(-rough[near], kind="stable")[: k + TIES]]
+        found = near if rows is None else rows[near]
+        products = (self.vectors[found].astype(np.float64) * query).sum(1).astype(np.float32)
+        order = np.lexsort((found, -products))[:k]
+        codes[: len(order)], scores[: len(order)] = found[order], products[order]
+
+
+class Approximate:
+    """A `Retriever` that reads sketches first. Its scores are true products; what it may do is miss an item.
+
+    The same vectors give the same sketches. They are made when a version goes live and not kept in its package: for a
+    million items of width 64 that takes one thread seconds, during which another answers. A sketch takes half a byte a
+    number, and 8 bytes more.
+    """
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        """
+        Args:
+            vectors: float32 [items, width], at least 16 items.
+        """
+        import faiss  # a small catalogue does without
+
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        self._faiss: Any = faiss
+        self._exact = Exact(vectors)
+        width = vectors.shape[1]
+        # One list of all items: sketches can be passed over while they are read only where they are in lists.
+        centre = faiss.IndexFlatIP(width)
+        centre.add(np.zeros((1, width), np.float32))
+        self._index: Any = faiss.IndexIVFPQFastScan(centre, width, 1, width, 4, faiss.METRIC_INNER_PRODUCT)
+        self._index.by_residual = False
+        self._index.train(self._sample())
+        self._index.add(self._exact.vectors)
+
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        banned: Sequence[np.ndarray] | None = None,
+        allowed: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if allowed is not None and np.count_nonzero(allowed) <= FEW:
+            return self._exact.search(queries, k, banned=banned, allowed=allowed)
+        vectors = self._exact.vectors
+        count = max(LOOK_AT * k, LOOK_AT_LEAST) + max(map(len, banned or ()), default=0)
+        codes, scores = nothing(len(queries), k)
+        for row, found in enumerate(self._look(queries, min(count, len(vectors)), allowed)):
+            rows = np.sort(found[found >= 0])
+            if banned is not None:
+                rows = rows[~np.isin(rows, banned[row])]
+            self._exact.settle(queries[row], vectors[rows] @ queries[row], rows, codes[row], scores[row])
+        return codes, scores
+
+    def _look(self, queries: np.ndarray, count: int, allowed: np.ndarray | None) -> np.ndarray:
+        """int64 [n, count]: codes of the items whose sketches look best; -1 where there are no more."""
+        # OpenMP keeps this for each thread: requests are shared out among processes, not one among threads.
+        self._faiss.omp_set_num_threads(1)
+        only = None
+        if allowed is not None:
+            bits = np.packbits(allowed, bitorder="little")
+            only = self._faiss.SearchParametersIVF(sel=self._faiss.IDSelectorBitmap(bits))
+        found: np.ndarray = self._index.search(np.ascontiguousarray(queries, np.float32), count, params=only)[1]
+        return found
+
+    def _sample(self) -> np.ndarray:
+        """float32 [sample, width]: long vectors more often, as they are what products are large with."""
+        weights = self._exact.norms.astype(np.float64) ** 2 + 1e-12
+        chosen = np.random.default_rng(0).choice(len(weights), SAMPLE, p=weights / weights.sum())
+        sample: np.ndarray = self._exact.vectors[chosen]
+        return sample
+
+
+def nothing(queries: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and scores of lists that are empty."""
+    return np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf, np.float32)
