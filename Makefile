@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := benchmarks/.peers-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform history test lint types check lock clean bench-quality bench-variants bench-memory bench-training
+.PHONY: help setup demo train serve platform history test lint types check lock clean bench-quality bench-variants bench-memory bench-training data-file
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,8 +76,11 @@ bench-variants: setup ## what each part of the training is worth on DATA=files: 
 bench-memory: setup ## memory of a step and of a training, by size of the catalogue (ARGS="--data FILE": of that file's)
 	@$(BIN)/python -m benchmarks.memory $(ARGS)
 
-bench-training: setup $(PEERS)/.installed ## speed of training on DATA=file beside RecTools and RePlay (about an hour)
+bench-training: data-file setup $(PEERS)/.installed ## speed of training on DATA=file beside RecTools and RePlay (about an hour)
 	@$(BIN)/python -m benchmarks.training --data $(DATA) $(ARGS)
+
+data-file: # before the peers' environment is installed, which takes minutes
+	@test -f "$(DATA)" || { echo "say which data: make bench-training DATA=file, with a line a user (docs/benchmarks.md)" >&2; exit 2; }
 
 $(PEERS)/.installed: benchmarks/peers/requirements.txt
 	@$(PYTHON) -m venv $(PEERS)

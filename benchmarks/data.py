@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from recloop.config import Prepare, Sequences, Split, Table, TableFile, TimeTies
 from recloop.data.prepare import prepare
 from recloop.data.prepared import Prepared
 from recloop.data.sources import ingest
+from recloop.errors import RecloopError, SourceError
+
+REMEDY = (
+    "--data is to name a file with a line a user, `user item item …`, or MovieLens' ratings.csv (docs/benchmarks.md)"
+)
 
 
 def leave_one_out(path: Path, time_ties: TimeTies = "forward") -> Prepared:
@@ -20,12 +26,15 @@ def leave_one_out(path: Path, time_ties: TimeTies = "forward") -> Prepared:
         time_ties: the order of a user's events at one time; the former has an order and no ties.
 
     Raises:
-        SourceError: the file is missing, or not of that form.
+        SourceError: the file is missing, is not of that form, or leaves nothing to be judged on.
     """
     with tempfile.TemporaryDirectory(prefix="recloop-bench-") as folder:
         raw, prepared = Path(folder) / "raw", Path(folder) / "prepared"
-        ingest(_source(path), raw, base=path.parent)
-        prepare(raw, prepared, Prepare(min_user_events=1, time_ties=time_ties), Split(kind="leave_one_out"))
+        try:
+            ingest(_source(path), raw, base=path.parent)
+            prepare(raw, prepared, Prepare(min_user_events=1, time_ties=time_ties), Split(kind="leave_one_out"))
+        except RecloopError as error:  # its remedy is about params.yaml
+            raise SourceError(error.message, remedy=REMEDY) from error
         return Prepared.load(prepared)
 
 
@@ -40,8 +49,14 @@ def name_of(path: Path) -> str:
 
 
 def _source(path: Path) -> Sequences | Table:
+    if not path.is_file():
+        raise SourceError(f"{path} is {'a folder' if path.is_dir() else 'missing'}")
     if not has_times(path):
         return Sequences(kind="sequences", folder=Path(), path=Path(path.name))
     columns = {"user_id": "userId", "item_id": "movieId", "value": "rating", "timestamp": "timestamp"}
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        found = next(csv.reader(file), [])
+    if missing := [name for name in columns.values() if name not in found]:
+        raise SourceError(f"{path} is not MovieLens' ratings.csv: it has no column {', '.join(missing)}")
     ratings = TableFile(path=Path(path.name), columns=columns, constants={"event": "rating"})
     return Table(kind="table", folder=Path(), interactions=ratings)

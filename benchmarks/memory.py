@@ -28,6 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import command
 from benchmarks.data import leave_one_out
 from benchmarks.report import machine, write
 from recloop.config import Evaluate, Loss, Train
@@ -47,6 +48,7 @@ USERS, ASKED = 200, 64
 """Of a training; of so many it is validated what comes next."""
 
 
+@command
 def main() -> None:
     told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     told.add_argument("--items", type=int, nargs="+", default=SIZES)
@@ -62,8 +64,8 @@ def main() -> None:
     sizes = given.items if given.data is None else [leave_one_out(given.data).item_count]
     rows: list[dict[str, Any]] = []
     for what, items, loss in itertools.product(("step", "training"), sizes, LOSSES):
-        command = [sys.executable, "-m", "benchmarks.memory", "--one", what, str(items), loss]
-        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        one = [sys.executable, "-m", "benchmarks.memory", "--one", what, str(items), loss]
+        found = json.loads(subprocess.run(one, stdout=subprocess.PIPE, text=True, check=True).stdout)
         rows.append({"what": what, "items": items, "loss": loss, **found, "logits_mb": EVENTS * items * 4 / 1e6})
     write("memory", {"settings": {"events": EVENTS, "dim": DIM, "model": "sasrec"}, "rows": rows})
     table = Table("", "items", "loss", "peak", "logits alone", "seconds", title=f"memory, {machine()['cpu']}")

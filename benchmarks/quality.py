@@ -29,11 +29,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+from benchmarks.command import command
 from benchmarks.data import has_times, leave_one_out, name_of
-from benchmarks.report import COMMIT, RESULTS, machine, read, write
-from recloop.config import Evaluate, TimeTies, Train
+from benchmarks.report import COMMIT, RESULTS, ROOT, machine, read, write
+from recloop.config import Evaluate, TimeTies, Train, validated
 from recloop.data.prepared import Prepared
+from recloop.errors import ConfigError
 from recloop.evaluation import Evaluation, evaluate
 from recloop.evaluation.bootstrap import interval
 from recloop.evaluation.seeds import over_seeds
@@ -70,18 +73,27 @@ class Run:
         return [row for row in rows if (row["data"], row["model"], row["time_ties"]) == key]
 
 
+@command
 def main() -> None:
-    told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    told.add_argument("--plan", type=Path, default=SETTINGS, help="which models, and their settings")
-    plan: dict[str, Any] = YAML(typ="safe").load(told.parse_known_args()[0].plan)
-    told.add_argument("--data", type=Path, nargs="+", default=[])
-    told.add_argument(
-        "--models", nargs="+", default=list(plan["models"]), choices=list(plan["models"]), metavar="MODEL"
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--plan", type=Path, default=SETTINGS, help="which models, and their settings")
+    plan = read_plan(first.parse_known_args()[0].plan)
+    told = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[first]
     )
-    told.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    told.add_argument("--threads", type=int, default=2)
+    told.add_argument("--data", type=Path, nargs="+", default=[], metavar="FILE", help="see above")
+    told.add_argument(
+        "--models",
+        nargs="+",
+        default=list(plan["models"]),
+        choices=list(plan["models"]),
+        metavar="MODEL",
+        help=f"of the plan; all by default: {', '.join(plan['models'])}",
+    )
+    told.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a training for each (0 1 2)")
+    told.add_argument("--threads", type=int, default=2, help="of a training (2)")
     told.add_argument("--table", action="store_true", help="print what is there, and run nothing")
-    told.add_argument("--markdown", action="store_true", help="the table as it stands in the README")
+    told.add_argument("--markdown", action="store_true", help="the table as it stands in docs/benchmarks.md")
     given = told.parse_args()
     for path in [] if given.table or given.markdown else given.data:
         for order in ORDERS if has_times(path) else ORDERS[:1]:
@@ -96,6 +108,22 @@ def main() -> None:
                     given.threads,
                 )
     show(plan["models"], markdown=given.markdown)
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Which models are trained, and how.
+
+    Raises:
+        ConfigError: the file is missing, or is no plan.
+    """
+    remedy = f"--plan is to name a file such as {SETTINGS.relative_to(ROOT)}"
+    try:
+        plan = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", remedy=remedy) from error
+    if not isinstance(plan, dict) or not {"train", "short", "long", "models"} <= plan.keys():
+        raise ConfigError(f"{path} does not say which models are trained, and how", remedy=remedy)
+    return plan
 
 
 def settings(plan: dict[str, Any], model: str, prepared: Prepared) -> dict[str, Any]:
@@ -117,7 +145,7 @@ def settings(plan: dict[str, Any], model: str, prepared: Prepared) -> dict[str, 
 
 def row(run: Run, prepared: Prepared, kind: str, how: dict[str, Any], threads: int) -> None:
     """Train and judge a model of the catalogue's `kind`, unless the row is there already."""
-    train = Train.model_validate(how["train"] | {"seed": run.seed, "threads": threads})
+    train = validated(Train, how["train"] | {"seed": run.seed, "threads": threads}, where="train")
     digest = digest_of(train, model_config(kind, how["model"]), prepared)
     known = [each for each in run.seeds_in(stored().get("rows", [])) if each["digest"] == digest]
     if any(each["seed"] == run.seed for each in known):

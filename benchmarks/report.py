@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = Path(os.environ.get("RECLOOP_RESULTS", ROOT / "benchmarks" / "results")).resolve()
 
 
 def machine() -> dict[str, Any]:

@@ -27,10 +27,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.data import leave_one_out
+from benchmarks.command import command
+from benchmarks.data import has_times, leave_one_out
 from benchmarks.report import ROOT, machine, write
 from recloop.config import Evaluate, Train
 from recloop.data.prepared import Prepared
+from recloop.errors import ConfigError, SourceError
 from recloop.training import fit
 
 PEERS = ("rectools", "replay")
@@ -40,6 +42,7 @@ TRAIN = {"lr": 0.001, "batch_tokens": 2048, "max_history": 50, "device": "cpu"}
 BLOCK = 1 << 21
 
 
+@command
 def main() -> None:
     told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     told.add_argument("--data", type=Path, help="a file in the `sequences` form (make bench-training DATA=…)")
@@ -53,6 +56,10 @@ def main() -> None:
     if given.ours:
         print(json.dumps(ours(leave_one_out(given.data), given.our_epochs, given.threads)))
         return
+    if has_times(given.data):
+        raise SourceError(f"{given.data} is not what the peers can read", remedy="give a file with a line a user")
+    if not ENVIRONMENT.exists():
+        raise ConfigError(f"{ENVIRONMENT} is missing", remedy="`make bench-training DATA=file` installs the peers")
     engines = {"recloop": _run([sys.executable, "-m", "benchmarks.training", "--ours", *_arguments(given)])}
     with tempfile.TemporaryDirectory() as folder:
         for peer in PEERS:

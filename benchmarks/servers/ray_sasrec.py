@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 
 from benchmarks.servers.recommender import Asked, Recommender, address
 
-BATCH, WAIT_SECONDS = 32, 0.001
+BATCH, WAIT_SECONDS = 32, 0.010
 OBJECT_STORE = 200_000_000
 """Bytes. Nothing of ours goes through it."""
 

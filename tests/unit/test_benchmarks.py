@@ -1,15 +1,17 @@
-"""The quality benchmark: what others read of it is there, both orders of ties are, and nothing is trained twice."""
+"""The benchmarks: what others read of quality is there, both orders of ties are, nothing is trained twice; and what a
+person gets wrong is said in a line."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import quality, report
+from benchmarks import memory, quality, report, training
 from tests.histories import walks
 
 
@@ -22,9 +24,9 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object, main: Callable[[], None] = quality.main) -> None:
     monkeypatch.setattr(sys, "argv", ["quality", *map(str, arguments)])
-    quality.main()
+    main()
 
 
 def rows(results: Path) -> list[dict[str, Any]]:
@@ -77,3 +79,65 @@ def test_data_with_times_is_run_in_both_orders_of_ties(
     assert (forward["data"], forward["time_ties"], backward["time_ties"]) == ("films", "forward", "reversed")
     assert forward["digest"] != backward["digest"]
     assert len(list((results / "users").glob("*.npz"))) == 2
+
+
+@pytest.mark.parametrize("main", [quality.main, memory.main])
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        ("nowhere.txt", None, "is missing"),
+        ("folder", None, "is a folder"),
+        ("short.txt", "ann 1 2\nbob 3 4\n", "leave nothing to predict"),
+        ("own.csv", "customer,sku\nann,1\n", "is not MovieLens' ratings.csv: it has no column userId, movieId"),
+        ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,good,3\n", "row 1: 'good' (string) where a number"),
+    ],
+)
+def test_data_that_is_none_is_said_in_a_line_about_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    main: Callable[[], None],
+    name: str,
+    content: str | None,
+    cause: str,
+) -> None:
+    (tmp_path / "folder").mkdir()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "--data", tmp_path / name, main=main)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert cause in line
+    assert "→ --data is to name a file with a line a user" in line
+    assert "params.yaml" not in line
+    assert ended.value.code == 2
+
+
+def test_the_speed_of_training_is_not_measured_where_the_peers_are_not_there_or_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "ENVIRONMENT", tmp_path / "python")
+    for name, cause in (("log.txt", "python is missing → `make bench-training"), ("ratings.csv", "the peers can read")):
+        with pytest.raises(SystemExit, match="2"):
+            run(monkeypatch, "--data", tmp_path / name, main=training.main)
+        assert cause in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "[1, 2", "models: {}"])
+def test_a_plan_that_is_none_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "plan.yaml").write_text(content)
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "--plan", tmp_path / "plan.yaml")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "→ --plan is to name a file such as benchmarks/quality.yaml" in line
+
+
+def test_help_names_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run(monkeypatch, "--help")
+    told = capsys.readouterr().out
+    for option in ("--plan", "--data", "--models", "--seeds", "--threads", "--table", "--markdown"):
+        assert option in told

@@ -17,7 +17,8 @@ from recloop.registry.promotion import promote
 from recloop.registry.tracking import open_tracking
 from recloop.serving.engine import Engine
 from recloop.serving.parcel import PACKAGE_FILES
-from recloop.serving.pointer import read_pointer
+from recloop.serving.pointer import CHALLENGER, read_pointer
+from tests.asking import ask, ids
 from tests.trained import make_project, write_model
 
 
@@ -32,8 +33,34 @@ def project(tmp_path: Path) -> Project:
 
 def test_what_is_live_is_the_package_alone_and_can_be_served(project: Project) -> None:
     assert sorted(path.name for path in (project.live / "v1").iterdir()) == sorted(PACKAGE_FILES)
-    answer = Engine.load(project.live / "v1").recommend("u00", k=2)
-    assert [item.item_id for item in answer.items] == ["o", "e"]  # a, b, c and d were seen
+    engine = Engine.load(project.live / "v1")
+    assert ids(engine, ask(engine, "u00", k=2)) == ["o", "e"]  # a, b, c and d were seen
+
+
+def test_who_did_not_win_is_put_beside_the_champion_until_it_does(project: Project) -> None:
+    assert current(project, CHALLENGER) is None
+    write_model(project, "n")
+    promote(project, reason="no better")
+    assert current(project, CHALLENGER) is None, "a promotion that changes nothing deploys nothing"
+    assert deploy_if_changed(project) is False, "the champion is the same"
+    challenger = current(project, CHALLENGER)
+    assert challenger is not None
+    assert (challenger.version, challenger.reason) == (2, "no better")
+    assert sorted(path.name for path in (project.live / "v2").iterdir()) == sorted(PACKAGE_FILES)
+
+    versions.point(open_tracking(project), "champion", 2)
+    assert deploy_if_changed(project) is True
+    assert current(project, CHALLENGER) is None
+    assert deploy_if_changed(project) is False
+
+
+def test_a_challenger_that_was_damaged_here_is_fetched_again(project: Project) -> None:
+    write_model(project, "n")
+    promote(project, reason="no better")
+    deploy(project)
+    (project.live / "v2" / "items.parquet").write_bytes(b"PAR1")
+    deploy(project)
+    assert Engine.load(project.live / "v2").info.model == "popularity"
 
 
 def test_the_endpoint_reads_the_pointer_as_it_is_written(project: Project) -> None:

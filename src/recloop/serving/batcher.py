@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from recloop.errors import OverloadError
 from recloop.serving.engine import Engine, Query, Ranked
 
-TOGETHER = 32
-"""Queries in one product: beyond it the others' wait grows and little is saved."""
+TOGETHER = 16
+"""Queries in one product: beyond it nothing is saved, and the others' wait grows."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -11,22 +12,19 @@ from pathlib import Path
 import sqlalchemy
 
 from recloop.config import Serving
-from recloop.errors import NotFoundError, ServingError
+from recloop.errors import NotFoundError, RecloopError
 from recloop.serving.answers import Answers
-from recloop.serving.audit import note
-from recloop.serving.engine import NOBODY, Engine
+from recloop.serving.engine import NOBODY
 from recloop.serving.event_writer import EventWriter
 from recloop.serving.events import Event, EventStore
 from recloop.serving.following import Following
 from recloop.serving.impressions import ImpressionLog
 from recloop.serving.keys import KeyRing, KeyStore
+from recloop.serving.lineup import Lineup
 from recloop.serving.listing import allowed_by
-from recloop.serving.live import Live, Refusal, Served
 from recloop.serving.metrics import Metrics
 from recloop.serving.people import Forgotten, People
-from recloop.serving.pointer import CHALLENGER, CHAMPION
 from recloop.serving.popularity import PopularNow
-from recloop.serving.rerank import check_rules
 from recloop.serving.schemas import (
     ChallengerAnswer,
     EventsAnswer,
@@ -43,13 +41,18 @@ from recloop.serving.schemas import (
     UserAnswer,
 )
 from recloop.serving.sessions import Sessions
-from recloop.serving.traffic import Plan, Split, SplitStore
+from recloop.serving.traffic import Split
+from recloop.storage import now_us
+
+logger = logging.getLogger("recloop.serving")
 
 HOUR_US = 3_600_000_000
 EVENTS_SECONDS = 0.25
 """How often events that other processes took are looked for"""
 EVENT_QUEUE = 10_000
 """Events that may wait to be stored; requests that come on top are told to try again"""
+LATE_SECONDS = 5.0
+"""After so long everything has been written that any process had in its hands when a person was forgotten"""
 HALF_LIVES_READ = 10
 """Events older than so many half-lives do not count for what is popular."""
 
@@ -69,7 +72,7 @@ class Endpoint:
         self._events = EventStore(database)
         self._writer = EventWriter(self._events, limit=EVENT_QUEUE)
         self._people = People(database)
-        self._splits, self._keys = SplitStore(database), KeyStore(database)
+        self._keys = KeyStore(database)
         self._sessions = Sessions(serving.max_history)
         self._popular = PopularNow(int(serving.popular_half_life_hours * HOUR_US))
         self._impressions = ImpressionLog(
@@ -79,13 +82,7 @@ class Endpoint:
             on_dropped=metrics.dropped.inc,
         )
         self._answers = Answers(serving, self._sessions, self._impressions, metrics)
-        self._champion = Live(
-            live, CHAMPION, before_swap=self._prepare, after_swap=self._swapped, on_refused=self._refused
-        )
-        self._challenger = Live(
-            live, CHALLENGER, before_swap=self._prepare, after_swap=self._swapped, on_refused=self._refused
-        )
-        self._split = Split()
+        self._lineup = Lineup(live, database, serving, self._sessions, self._popular, self._answers, metrics)
         self.keys = KeyRing(())
         """Who may come in, as of the last look"""
         self._followed = self._forgotten = 0
@@ -135,7 +132,7 @@ class Endpoint:
             ServingError: no champion is live, or more is asked than can be answered.
         """
         if self._answers.plan is None:
-            raise self._nobody()
+            raise self._lineup.nobody()
         return await self._answers.answer(request, body)
 
     async def recommend_all(self, requests: Iterable[RecommendRequest]) -> bytes:
@@ -149,11 +146,11 @@ class Endpoint:
         Raises:
             NotFoundError: the live version does not know the item.
         """
-        engine = self._served().engine
+        engine = self._lineup.champion.engine
         code = engine.code(request.item_id)
         if code is None:
             raise NotFoundError(
-                f"version {self._served().version} knows no item {request.item_id!r}",
+                f"version {self._lineup.champion.version} knows no item {request.item_id!r}",
                 remedy="items come in with the data that a version is trained on",
             )
         banned = {item_id: engine.code(item_id) for item_id in request.exclude}
@@ -165,7 +162,7 @@ class Endpoint:
         )
         items = [(engine.item(code), score) for code, score in zip(found.codes.tolist(), found.scores, strict=True)]
         return SimilarAnswer(
-            model_version=self._served().version,
+            model_version=self._lineup.champion.version,
             items=[RecommendedItem(item_id=item[0], title=item[1], score=float(score)) for item, score in items],
             unknown_items=[item_id for item_id, code in banned.items() if code is None],
         )
@@ -189,8 +186,7 @@ class Endpoint:
         Raises:
             ServingError: no champion is.
         """
-        served, challenger = self._served(), self._challenger.served
-        refusal = self._champion.refusal or self._challenger.refusal
+        served, challenger, refusal = self._lineup.champion, self._lineup.challenger, self._lineup.refusal
         info, pointer = served.engine.info, served.pointer
         return ModelAnswer(
             version=pointer.version,
@@ -214,7 +210,7 @@ class Endpoint:
                 model=challenger.engine.info.model,
                 metrics=challenger.engine.info.metrics,
             ),
-            split=SplitAnswer(challenger=self._split.challenger, shadow=self._split.shadow),
+            split=SplitAnswer(challenger=self._lineup.split.challenger, shadow=self._lineup.split.shadow),
         )
 
     def person(self, user_id: str) -> UserAnswer:
@@ -223,7 +219,7 @@ class Endpoint:
         Raises:
             DatabaseError: the database does not answer.
         """
-        served, stored = self._served(), self._people.record(user_id)
+        served, stored = self._lineup.champion, self._people.record(user_id)
         engine = served.engine
         forgotten_at = self._sessions.forgotten_at(user_id)
         history = [
@@ -252,6 +248,9 @@ class Endpoint:
         """
         deleted = self._people.forget(user_id)
         self.follow_events()
+        late = threading.Timer(LATE_SECONDS, self._forget_late, (user_id, now_us()))
+        late.daemon = True
+        late.start()
         return ForgottenAnswer(user_id=user_id, events=deleted.events, impressions=deleted.impressions)
 
     def set_split(self, split: Split, by: str) -> None:
@@ -260,8 +259,7 @@ class Endpoint:
         Raises:
             DatabaseError: the database does not answer.
         """
-        self._splits.write(split, by)
-        self.follow_versions()
+        self._lineup.set_split(split, by)
 
     def follow_events(self) -> None:
         """Take in what others stored, and forgot, since the last look."""
@@ -274,96 +272,26 @@ class Endpoint:
             self._forget(self._people.forgotten(self._forgotten))
 
     def follow_versions(self) -> bool:
-        """Look who is to be live, how traffic is split, who may come in and what is popular. Whether the champion
-        changed.
+        """Look who is to be live, how traffic is split and who may come in. Whether the champion changed.
 
         Raises:
             DatabaseError: the database does not answer; the versions were looked at all the same.
         """
-        changed = self._champion.check()
-        try:
-            self._split, self.keys = self._splits.read(), self._keys.read()
-        finally:
-            if self._split.asks_for_challenger:
-                self._challenger.check()
-            elif self._challenger.served is not None:
-                self._challenger.unload()
-            self._refresh_popular()
-            self._plan()
+        changed = self._lineup.follow()
+        self.keys = self._keys.read()
         return changed
-
-    def _served(self) -> Served:
-        served = self._champion.served
-        if served is None:
-            raise self._nobody()
-        return served
-
-    def _nobody(self) -> ServingError:
-        refusal = self._champion.refusal
-        return ServingError(
-            "no champion is live yet" + (f": {refusal.error}" if refusal else ""),
-            remedy="`make train` makes one, `recloop deploy` puts it here; it is served within seconds",
-        )
-
-    def _prepare(self, engine: Engine) -> None:
-        """Before a version answers: the rules fit its items, and the events that it does not know are in the sessions."""
-        check_rules(self._serving.rerank, engine.attributes)
-        watermark, floor = engine.info.feedback_watermark, self._sessions.floor
-        if floor is None or watermark < floor:
-            self._sessions.rebuild(self._events.after(watermark), watermark)
-        self._answers.popular = self._answers.popular | {engine: self._popular.lists(engine)}
-
-    def _swapped(self, _old: Served | None, new: Served) -> None:
-        self._metrics.swaps.inc()
-        self._plan()
-        if new is self._champion.served:
-            self._metrics.version.set(new.version)
-
-    def _plan(self, *, anew: bool = False) -> None:
-        """Let the next request see who answers now.
-
-        Args:
-            anew: have no answer used that was made before, even if nobody else answers now.
-        """
-        champion, challenger, before = self._champion.served, self._challenger.served, self._answers.plan
-        if champion is None:
-            return
-        if challenger is not None and challenger.pointer.identity == champion.pointer.identity:
-            challenger = None  # it has won: there is nobody beside it
-        same = before is not None and (before.champion, before.challenger, before.split) == (
-            champion,
-            challenger,
-            self._split,
-        )
-        if anew or not same:
-            self._answers.plan = Plan(champion, challenger, self._split)
-        # A request that began before may still answer with the engine before, and needs its events: they go one look
-        # later.
-        served = [champion, *([challenger] if challenger is not None else [])]
-        if before is not None and same:
-            self._answers.popular = {
-                each.engine: self._answers.popular[each.engine]
-                for each in served
-                if each.engine in self._answers.popular
-            }
-            self._sessions.forget_until(min(each.engine.info.feedback_watermark for each in served))
-
-    def _refresh_popular(self) -> None:
-        """Keep a list where it stayed the same: answers that were made from it stay good."""
-        for engine, before in list(self._answers.popular.items()):
-            now = self._popular.lists(engine)
-            if not now.same_as(before):
-                self._answers.popular = self._answers.popular | {engine: now}
 
     def _forget(self, people: Iterable[Forgotten]) -> None:
         for person in people:
             self._sessions.forget(person.who, person.at)
             self._forgotten = person.seq
-            self._plan(anew=True)
+            self._lineup.plan(anew=True)
 
-    def _refused(self, refusal: Refusal) -> None:
-        self._metrics.refused.inc()
-        note(self._database, None, "refuse", {"version": refusal.version}, refusal.error)
+    def _forget_late(self, user_id: str, at: int) -> None:
+        try:
+            self._people.forget_late(user_id, at)
+        except RecloopError as error:
+            logger.error("what was on its way when a person was forgotten may still name them: %s", error.message)
 
 
 def iso(moment_us: int) -> str:

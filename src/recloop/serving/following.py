@@ -48,7 +48,7 @@ class Following:
             except Exception as error:  # whatever it is, answers go on
                 known = isinstance(error, RecloopError)
                 trouble = error.message if isinstance(error, RecloopError) else f"{type(error).__name__}: {error}"
-                if trouble != self._trouble:
+                if self._trouble is None:
                     logger.error("others cannot be followed for now: %s", trouble, exc_info=None if known else error)
                 self._trouble = trouble
                 self._on_failure()

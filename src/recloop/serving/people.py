@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, delete, func, insert, select, update
 
 from recloop.serving.events import EventStore, events
 from recloop.serving.impressions import impressions
@@ -69,6 +69,17 @@ class People:
         with self._database.begin() as connection:
             connection.execute(insert(forgotten).values(row))
         return Record(deleted.events, deleted.impressions)
+
+    def forget_late(self, user_id: str, at: int) -> None:
+        """Do away with what was on its way to the database when a person was forgotten at `at`, in µs since 1970.
+
+        Raises:
+            DatabaseError: the database does not answer.
+        """
+        late = impressions.c.user_id == user_id, impressions.c.served_at <= at
+        with self._database.begin() as connection:
+            connection.execute(update(impressions).where(*late).values(user_id=None))
+            connection.execute(delete(events).where(events.c.user_id == user_id, events.c.received_at <= at))
 
     def forgotten(self, after: int) -> list[Forgotten]:
         """Who was forgotten since the row `after`, in order.

@@ -114,7 +114,7 @@ class PopularNow:
                         if items[item_id] < 1e-6:
                             del items[item_id]
                 self._begin, age = self._clock(), 0.0
-        return 2.0**-age
+        return float(2.0**-age)
 
     def _pace(self, engine: Engine, prior: np.ndarray) -> np.ndarray:
         """What the package's popular items would count had events gone on coming as in its data."""
@@ -122,7 +122,8 @@ class PopularNow:
         if len(counts) != len(prior):  # a package that names no counts: only their order is known
             return 1e3 / np.arange(1, len(prior) + 1)
         days = self._half_life / 86_400_000_000
-        return np.asarray(counts) / PACKAGE_DAYS * days / np.log(2)
+        pace: np.ndarray = np.asarray(counts) / PACKAGE_DAYS * days / np.log(2)
+        return pace
 
 
 def _coded(engine: Engine, items: Mapping[str, float], fade: float) -> tuple[np.ndarray, np.ndarray]:

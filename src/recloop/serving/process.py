@@ -128,7 +128,6 @@ class Follower:
 
 def _open_database(project: Project) -> None:
     """Make the tables, or say why not, before a child process would with a traceback."""
-    from recloop.serving import events, impressions  # noqa: F401 (they declare their tables)
     from recloop.storage import connect
 
     connect(project.database_url).dispose()

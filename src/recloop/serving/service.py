@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ class Service:
         logging.getLogger("recloop").setLevel(logging.INFO)
         # One answer at a time, on one processor: threads for so small a product cost more than they save.
         torch.set_num_threads(1)
+        # A thread that writes to the database gives way to an answer that soon, not only after 5 ms.
+        sys.setswitchinterval(0.0005)
         project = Project.find(Path.cwd())
         packed = (project.root.parent / "bento.yaml").is_file()
         serving, metrics = project.params.serving, Metrics()
