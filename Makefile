@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := benchmarks/.peers-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform history test lint types check lock clean bench-quality bench-variants bench-memory bench-training data-file
+.PHONY: help setup demo train serve platform history test lint types audit check lock clean bench-serving bench-quality bench-variants bench-memory bench-training data-file
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,7 +61,14 @@ lint: setup ## style, and which module may import which
 types: setup ## types
 	@$(BIN)/mypy
 
-check: lint types test ## what CI runs
+audit: setup ## known vulnerabilities of what is installed, where their database can be reached
+	@said=$$($(BIN)/pip-audit -r requirements.lock --no-deps --disable-pip -s osv --timeout 10 --progress-spinner off 2>&1); code=$$?; \
+	case "$$said" in \
+	*ConnectionError*) echo "not audited: the database of vulnerabilities cannot be reached";; \
+	*) echo "$$said"; exit $$code;; \
+	esac
+
+check: lint types audit test ## what CI runs
 
 # What the benchmarks measure goes into benchmarks/results. DATA: files in the `sequences` form; for bench-quality and
 # bench-variants also a MovieLens ratings.csv, with ties in time in both orders.
@@ -78,6 +85,9 @@ bench-memory: setup ## memory of a step and of a training, by size of the catalo
 
 bench-training: data-file setup $(PEERS)/.installed ## speed of training on DATA=file beside RecTools and RePlay (about an hour)
 	@$(BIN)/python -m benchmarks.training --data $(DATA) $(ARGS)
+
+bench-serving: setup ## speed of the endpoint on DATA=file beside BentoML, Starlette, LitServe and Ray Serve (half an hour; ARGS="--soak 600")
+	@$(BIN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA),--table) $(ARGS)
 
 data-file: # before the peers' environment is installed, which takes minutes
 	@test -f "$(DATA)" || { echo "say which data: make bench-training DATA=file, with a line a user (docs/benchmarks.md)" >&2; exit 2; }

@@ -32,8 +32,8 @@ def make() -> None:
     finds = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}
     uv = [sys.executable, "-m", "uv"]
     # Compiled at once: Ray gives its own processes only so long to import what they need.
-    install = ["pip", "install", "-q", "--compile-bytecode", "--python", PYTHON, "-r", PEERS]
-    for command in (["venv", "-q", "--python", sys.executable, FOLDER], install):
+    install = ["pip", "install", "-q", "--compile-bytecode", "--python", str(PYTHON), "-r", str(PEERS)]
+    for command in (["venv", "-q", "--python", sys.executable, str(FOLDER)], install):
         subprocess.run([*uv, *command], env=finds | os.environ, check=True)
     shutil.copyfile(PEERS, STAMP)
 

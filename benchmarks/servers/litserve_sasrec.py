@@ -10,16 +10,14 @@ from typing import Any
 
 import litserve
 
-from benchmarks.servers.recommender import Asked, Recommender, address
-
-BATCH, WAIT_SECONDS = 32, 0.001
+from benchmarks.servers.recommender import BATCH, Asked, Recommender, address
 
 
 class Sasrec(litserve.LitAPI):
     """POST /predict: `{"user_id": …, "k": 10}` → `{"items": [{"item_id", "title", "score"}, …]}`"""
 
-    def __init__(self, package: Path) -> None:
-        super().__init__(max_batch_size=BATCH, batch_timeout=WAIT_SECONDS)
+    def __init__(self, package: Path, wait_seconds: float) -> None:
+        super().__init__(max_batch_size=BATCH, batch_timeout=wait_seconds)
         self._package = package
 
     def setup(self, device: str) -> None:  # noqa: ARG002
@@ -49,10 +47,9 @@ class Sasrec(litserve.LitAPI):
 
 def main() -> None:
     given = address(__doc__)
-    server = litserve.LitServer(Sasrec(given.package), accelerator="cpu", devices=1, workers_per_device=1, fast_queue=True)
-    server.run(
-        host="127.0.0.1", port=given.port, log_level="warning", access_log=False, generate_client_file=False
-    )
+    model = Sasrec(given.package, given.wait_seconds)
+    server = litserve.LitServer(model, accelerator="cpu", devices=1, workers_per_device=1, fast_queue=True)
+    server.run(host="127.0.0.1", port=given.port, log_level="warning", access_log=False, generate_client_file=False)
 
 
 if __name__ == "__main__":

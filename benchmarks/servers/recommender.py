@@ -1,8 +1,8 @@
 """What the peers that serve a model share: a package in memory, and the lists of a batch of users.
 
-It is what somebody who puts this model behind LitServe or Ray Serve would write who knows torch: histories as arrays, one
-encoding for the batch, one product with an item matrix that is laid out for it at the start, and no sorting of what is
-not among the best.
+It is what somebody who knows torch would put behind LitServe or Ray Serve: histories as arrays, one encoding for the
+batch, one product with an item matrix that is laid out for it at the start, and no sorting of what is not among the
+best.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ class Address:
 
     port: int
     package: Path
+    wait_seconds: float
+    """How long it waits for a batch to fill"""
+
+
+BATCH = 32
+"""Requests that are answered together, at most."""
 
 
 class Recommender:
@@ -60,8 +66,8 @@ class Recommender:
         self._rows = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
         lists = users["items"].combine_chunks()
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
-        self._values = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
-        self._offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self._values: np.ndarray = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+        self._offsets: np.ndarray = np.concatenate([[0], np.cumsum(lengths)])
 
     def recommend(self, asked: Sequence[Asked]) -> list[list[dict[str, Any]]]:
         """The best items for each, best first, without those of the user's history. A user nobody knows has none."""
@@ -99,9 +105,10 @@ def _ragged(histories: Sequence[np.ndarray]) -> RaggedTensor:
 
 
 def address(description: str | None) -> Address:
-    """`--port` and `--package` from the command line."""
+    """From the command line."""
     told = argparse.ArgumentParser(description=description)
     told.add_argument("--port", type=int, required=True)
     told.add_argument("--package", type=Path, required=True)
+    told.add_argument("--wait-ms", type=float, default=1.0)
     given = told.parse_args()
-    return Address(given.port, given.package)
+    return Address(given.port, given.package, given.wait_ms / 1000)

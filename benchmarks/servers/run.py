@@ -18,9 +18,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -53,23 +53,44 @@ class Peer:
     """A server that is measured."""
 
     title: str
+    module: str
     path: str
     """What is posted to."""
     serves_model: bool
-    """Whether it serves a package, in the peers' environment; else it says hello, in the project's."""
+    """Whether it serves a package; else it says hello."""
+    in_project: bool = True
+    """Whether it runs in the project's environment; else in the peers' own."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """`{port}` stands for the port, `{next}` for the one after."""
 
     def body(self, user_id: str | None = None) -> dict[str, Any]:
         """A request's."""
         return {"user_id": user_id, "k": 10} if self.serves_model else {"name": "Ann"}
 
 
-PEERS = {
-    "bentoml_hello": Peer("BentoML, hello", "/hello", serves_model=False),
-    "starlette_hello": Peer("Starlette, hello", "/hello", serves_model=False),
-    "litserve_sasrec": Peer("LitServe, SASRec", "/predict", serves_model=True),
-    "ray_sasrec": Peer("Ray Serve, SASRec", "/predict", serves_model=True),
+DIRECT = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": "{port}",
+    "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": "{next}",
 }
-"""Name, which is that of the module → what it is."""
+"""Ray Serve's own settings for throughput, with its replica on our port and no proxy."""
+PEERS = {
+    "recloop": Peer("recloop", "recloop_endpoint", "/recommend", serves_model=True),
+    "bentoml_hello": Peer("BentoML, hello", "bentoml_hello", "/hello", serves_model=False),
+    "starlette_hello": Peer("Starlette, hello", "starlette_hello", "/hello", serves_model=False),
+    "litserve_sasrec": Peer("LitServe, SASRec", "litserve_sasrec", "/predict", serves_model=True, in_project=False),
+    "ray_sasrec": Peer("Ray Serve, SASRec", "ray_sasrec", "/predict", serves_model=True, in_project=False),
+    "ray_direct_sasrec": Peer(
+        "Ray Serve without its proxy, SASRec",
+        "ray_sasrec",
+        "/predict",
+        serves_model=True,
+        in_project=False,
+        environment=DIRECT,
+    ),
+}
+"""Name → what it is."""
 
 
 class Usage(NamedTuple):
@@ -86,13 +107,14 @@ class ServerError(RuntimeError):
 
 
 @contextmanager
-def server(name: str, *, port: int, package: Path | None = None) -> Iterator[psutil.Process]:
+def server(name: str, *, port: int, package: Path | None = None, flags: Sequence[str] = ()) -> Iterator[psutil.Process]:
     """The server `name` of `PEERS` on 127.0.0.1:`port`, once it has answered. At the end nothing of it is left running.
 
     Args:
         name: which.
         port: free.
         package: what it serves, where it serves a model.
+        flags: further ones for its command line, such as `--wait-ms 5`.
 
     Raises:
         ServerError: it ended, or did not answer within 90 s; with the end of what it said.
@@ -100,13 +122,14 @@ def server(name: str, *, port: int, package: Path | None = None) -> Iterator[psu
     """
     peer = PEERS[name]
     mark = uuid.uuid4().hex
+    own = {name: value.format(port=port, next=port + 1) for name, value in peer.environment.items()}
     with tempfile.TemporaryDirectory(prefix="recloop-", ignore_cleanup_errors=True) as scratch, _watchdog(mark):
         log = Path(scratch) / "log"
         with log.open("wb") as output:
             child = subprocess.Popen(
-                _command(name, port, package),
+                [*_command(peer, port, package), *flags],
                 cwd=ROOT,
-                env=os.environ | ENVIRONMENT | {MARK: mark, "BENTOML_HOME": scratch, "RAY_TMPDIR": scratch},
+                env=os.environ | ENVIRONMENT | own | {MARK: mark, "BENTOML_HOME": scratch, "RAY_TMPDIR": scratch},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -140,15 +163,20 @@ def users_of(package: Path) -> list[str]:
     return ids
 
 
-def _command(name: str, port: int, package: Path | None) -> list[str]:
-    module = ["-m", f"benchmarks.servers.{name}", "--port", str(port)]
-    if not PEERS[name].serves_model:
-        return [sys.executable, *module]
-    if package is None:
-        raise ValueError(f"{name} serves a model: give it a package (benchmarks/servers/package.py makes one)")
-    if not environment.is_there():
+def _command(peer: Peer, port: int, package: Path | None) -> list[str]:
+    command = [
+        sys.executable if peer.in_project else str(environment.PYTHON),
+        "-m",
+        f"benchmarks.servers.{peer.module}",
+    ]
+    command += ["--port", str(port)]
+    if not peer.in_project and not environment.is_there():
         raise ValueError("the peers are not installed: `python -m benchmarks.servers.environment` installs them")
-    return [str(environment.PYTHON), *module, "--package", str(package.resolve())]
+    if not peer.serves_model:
+        return command
+    if package is None:
+        raise ValueError(f"{peer.title} serves a model: give it a package (benchmarks/servers/package.py makes one)")
+    return [*command, "--package", str(package.resolve())]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,17 @@ def test_beyond_what_may_wait_it_refuses(tmp_path: Path) -> None:
         asked = [kept.ask(user_id="ann", k=k) for k in (1, 2, 3, 4)]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         assert [isinstance(answer, OverloadError) for answer in answers] == [False, False, True, True]
+
+    asyncio.run(run())
+
+
+def test_what_is_kept_does_not_keep_an_old_version_in_memory(kept: Kept) -> None:
+    async def run() -> None:
+        await kept.ask(user_id="ann")
+        engine = weakref.ref(kept.champion.engine)
+        kept.answers.plan = Plan(kept.challenger, None, Split())
+        kept.champion = kept.challenger
+        assert engine() is None, "without Python's collector, which is not to be waited for"
 
     asyncio.run(run())
 

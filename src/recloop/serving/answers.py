@@ -70,25 +70,34 @@ class Answers:
         self._made: OrderedDict[bytes, Made] = OrderedDict()
         self._remembered, self._recommendations = metrics.remembered, metrics.recommendations
         self._shadows: set[asyncio.Task[None]] = set()
-        self.plan: Plan | None = None
-        """Who answers; None: nobody yet. What is set here counts from the next request on."""
+        self._plan: Plan | None = None
         self.popular: dict[Engine, Popular] = {}
         """What is popular now, in the codes of every engine that answers."""
 
+    @property
+    def plan(self) -> Plan | None:
+        """Who answers; None: nobody yet. What is set here counts from the next request on."""
+        return self._plan
+
+    @plan.setter
+    def plan(self, plan: Plan | None) -> None:
+        self._plan = plan
+        self._made = OrderedDict()  # they would keep a version in memory that nobody asks any more
+
     def recall(self, body: bytes) -> bytes | None:
         """The answer to a request, if one was made for it that is still good; written down as sent."""
-        made = self._made.get(body)
+        kept = self._made  # another thread may put an empty one in its place
+        made = kept.get(body)
         if made is None:
             return None
-        plan = self.plan
         if (
-            made.plan is not plan
+            made.plan is not self._plan
             or made.changes != self._sessions.changes(made.user_id)
             or (made.popular is not None and made.popular not in self.popular.values())
         ):
-            del self._made[body]
+            del kept[body]
             return None
-        self._made.move_to_end(body)
+        kept.move_to_end(body)
         self._remembered.inc()
         return self._sent(made)
 
@@ -99,7 +108,7 @@ class Answers:
             ServingError: no champion is live, or too many wait already.
             RequestError: the filters do not fit the items.
         """
-        plan = self.plan
+        plan, kept = self._plan, self._made
         if plan is None:
             raise ServingError("no champion is live yet", remedy="`recloop deploy` puts it here")
         served, variant = plan.pick(request.user_id)
@@ -115,9 +124,9 @@ class Answers:
             self._shown(request, listed, served, variant, wanted),
         )
         if body is not None and len(body) <= LONGEST_KEY and not self._lister.by_chance:
-            self._made[body] = made
-            if len(self._made) > self._serving.kept_answers:
-                self._made.popitem(last=False)
+            kept[body] = made
+            if len(kept) > self._serving.kept_answers:
+                kept.popitem(last=False)
         sent = self._sent(made)
         if plan.shadow is not None and variant == "champion":
             shadow = asyncio.create_task(self._shadow(made, request, plan.shadow, sent[15:47].decode()))

@@ -74,9 +74,9 @@ class Exact:
             vectors: float32 [items, width]
         """
         self.vectors = np.require(vectors, np.float32, ["C", "W"])
-        self.norms: np.ndarray = np.linalg.norm(self.vectors, axis=1)
+        longest = np.linalg.norm(self.vectors, axis=1).max(initial=0.0)
         # What a float32 product may be off by, for a query of length 1.
-        self._error = self.vectors.shape[1] * np.finfo(np.float32).eps * self.norms.max(initial=0.0)
+        self._error = self.vectors.shape[1] * np.finfo(np.float32).eps * longest
 
     def search(
         self,
@@ -139,14 +139,15 @@ class Approximate:
         faiss.omp_set_num_threads(torch.get_num_threads())
         self._faiss: Any = faiss
         self._exact = Exact(vectors)
-        width = vectors.shape[1]
         # One list of all items: sketches can be passed over while they are read only where they are in lists.
+        width = vectors.shape[1]
         centre = faiss.IndexFlatIP(width)
         centre.add(np.zeros((1, width), np.float32))
         self._index: Any = faiss.IndexIVFPQFastScan(centre, width, 1, width, 4, faiss.METRIC_INNER_PRODUCT)
         self._index.by_residual = False
-        self._index.train(self._sample())
-        self._index.add(self._exact.vectors)
+        turned, self._turn = turn(self._exact.vectors)
+        self._index.train(turned[_sample(turned)])
+        self._index.add(turned)
 
     def search(
         self,
@@ -176,15 +177,36 @@ class Approximate:
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             only = self._faiss.SearchParametersIVF(sel=self._faiss.IDSelectorBitmap(bits))
-        found: np.ndarray = self._index.search(np.ascontiguousarray(queries, np.float32), count, params=only)[1]
+        found: np.ndarray = self._index.search(queries @ self._turn, count, params=only)[1]
         return found
 
-    def _sample(self) -> np.ndarray:
-        """float32 [sample, width]: long vectors more often, as they are what products are large with."""
-        weights = self._exact.norms.astype(np.float64) ** 2 + 1e-12
-        chosen = np.random.default_rng(0).choice(len(weights), SAMPLE, p=weights / weights.sum())
-        sample: np.ndarray = self._exact.vectors[chosen]
-        return sample
+
+def turn(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors in which every number tells as much as every other, so that four bits are enough for each.
+
+    As models make them, a few numbers often decide most of a product. Here they are first brought to one spread, and
+    then all turned by one rotation, which leaves each a bit of every old one. Every query's products change by one
+    amount for all items, and so do not change places.
+
+    Args:
+        vectors: float32 [items, width]
+
+    Returns:
+        float32 [items, width] the turned vectors, and float32 [width, width] what turns queries by being multiplied.
+    """
+    given = torch.from_numpy(vectors)
+    spread, mean = torch.std_mean(given, 0)
+    spread = torch.where(spread > 0, spread, 1.0)[:, None]
+    width = len(mean)
+    rotation = torch.from_numpy(np.linalg.qr(np.random.default_rng(0).standard_normal((width, width)))[0]).float()
+    onto = rotation / spread
+    return torch.addmm(-(mean @ onto), given, onto).numpy(), (rotation * spread).numpy()
+
+
+def _sample(turned: np.ndarray) -> np.ndarray:
+    """int64 [SAMPLE] rows of float32 [items, width], long ones more often: they make the products that count."""
+    weights = np.einsum("iw,iw->i", turned, turned).astype(np.float64) + 1e-12
+    return np.random.default_rng(0).choice(len(turned), SAMPLE, p=weights / weights.sum())
 
 
 def nothing(queries: int, k: int) -> tuple[np.ndarray, np.ndarray]:
