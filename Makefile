@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := benchmarks/.peers-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform history test lint types audit check lock clean bench-serving bench-quality bench-variants bench-memory bench-training data-file
+.PHONY: help setup demo train serve platform history test lint types audit check lock clean bench-serving bench-quality bench-variants bench-memory bench-index bench-training data-file
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-variants: setup ## what each part of the training is worth on DATA=files: 
 
 bench-memory: setup ## memory of a step and of a training, by size of the catalogue (ARGS="--data FILE": of that file's)
 	@$(BIN)/python -m benchmarks.memory $(ARGS)
+
+bench-index: setup ## retrieval by size of the catalogue, every product or sketches; DATA=file: also with vectors learnt there
+	@$(BIN)/python -m benchmarks.index $(if $(DATA),--data $(DATA)) $(ARGS)
 
 bench-training: data-file setup $(PEERS)/.installed ## speed of training on DATA=file beside RecTools and RePlay (about an hour)
 	@$(BIN)/python -m benchmarks.training --data $(DATA) $(ARGS)

@@ -30,7 +30,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
@@ -51,6 +51,15 @@ ZIPF = 1.0
 WAYS = ("known", "mixed", "new")
 OURS = "recloop"
 LARGE = 1_000_000
+COMPARED_WITH = {
+    "bentoml_hello": ("bentoml_hello",),
+    "starlette_hello": ("starlette_hello",),
+    "litserve": ("litserve_sasrec",),
+    "ray_serve": ("ray_sasrec", "ray_direct_sasrec"),
+}
+"""What a ratio is called → the servers it is against; of several the fastest"""
+WARM_SECONDS = {"known": 10.0, "mixed": 5.0, "new": 2.0, "all": 2.0}
+"""How long a server is asked before it is measured; after it the users of `known` are known"""
 
 
 def main() -> None:
@@ -92,7 +101,7 @@ def measure(package: Path, rounds: int, seconds: float, folder: Path) -> dict[st
             with server(name, port=port, package=package) as process:
                 for way in WAYS if name == OURS else ("all",):
                     requests = write_requests(folder / f"{name}-{way}-{round_}", name, way, package, round_)
-                    load(port, requests, 16, 2.0)  # warm; and so `known` is known
+                    load(port, requests, 16, WARM_SECONDS[way])
                     for connections in CONNECTIONS:
                         found = watched(process, port, requests, connections, seconds)
                         rows.append({"server": name, "way": way, "round": round_, **found})
@@ -105,14 +114,15 @@ def measure(package: Path, rounds: int, seconds: float, folder: Path) -> dict[st
     summary = summarise(rows)
 
     def per_second(name: str, way: str = "all") -> float:
-        return next(
-            row["per_second"]
-            for row in summary
-            if (row["server"], row["way"], row["connections"]) == (name, way, COMPARED)
+        which = (name, way, COMPARED)
+        return float(
+            next(row["per_second"] for row in summary if (row["server"], row["way"], row["connections"]) == which)
         )
 
     ratios = {
-        way: {peer.removesuffix("_sasrec"): per_second(OURS, way) / per_second(peer) for peer in PEERS if peer != OURS}
+        way: {
+            name: round(per_second(OURS, way) / max(map(per_second, peers)), 3) for name, peers in COMPARED_WITH.items()
+        }
         for way in WAYS
     }
     half = {row["way"]: row["p99_ms"] for row in summary if "half load" in row["way"]}

@@ -5,8 +5,7 @@
         ...
         after, megabytes = usage(process)
 
-A family is known by a mark in its environment, as those of `recloop platform` are: Ray's daemons leave the process
-group, the session and their parent, and keep the mark. Should we be killed ourselves, the watchdog ends the family.
+Should we be killed ourselves, a watchdog ends the family.
 """
 
 from __future__ import annotations
@@ -25,13 +24,14 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 
 from benchmarks.report import ROOT
 from benchmarks.servers import environment
+from benchmarks.servers.family import end_family, family
 from recloop.telemetry import QUIET
-from recloop.watchdog import MARK, end_marked, marked
+from recloop.watchdog import MARK
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.2
@@ -142,14 +142,14 @@ def server(name: str, *, port: int, package: Path | None = None, flags: Sequence
             child.terminate()
             with suppress(subprocess.TimeoutExpired):
                 child.wait(STOP_SECONDS)
-            end_marked(mark, STOP_SECONDS)
+            end_family(mark, STOP_SECONDS)
             child.wait()
 
 
 def usage(process: psutil.Process) -> Usage:
     """Of a server's whole family."""
     seconds, resident = 0.0, 0
-    for each in marked(process.environ()[MARK]):
+    for each in family(process.environ()[MARK]):
         with suppress(psutil.Error):
             times, memory = each.cpu_times(), each.memory_info()
             seconds += times.user + times.system + times.children_user + times.children_system
@@ -182,7 +182,7 @@ def _command(peer: Peer, port: int, package: Path | None) -> list[str]:
 @contextmanager
 def _watchdog(mark: str) -> Iterator[None]:
     """Ends what is marked when we have ended, in whatever way."""
-    command = [sys.executable, "-m", "recloop.watchdog", mark]
+    command = [sys.executable, "-m", "benchmarks.servers.family", mark]
     watchdog = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield

@@ -77,7 +77,11 @@ def test_every_default_in_code_is_the_one_in_the_file() -> None:
             "kind: movielens-100m",
             r"source\.kind: there is no 'movielens-100m'; did you mean `movielens-100k`\?\n",
         ),
-        ("kind: movielens-100k", "kind: csv", r"source\.kind: there is no 'csv'; there are: movielens-100k, synthetic, "),
+        (
+            "kind: movielens-100k",
+            "kind: csv",
+            r"source\.kind: there is no 'csv'; there are: movielens-100k, synthetic, ",
+        ),
         ("  kind: movielens-100k", "  kid: table", r"source\.kind: is missing; there are: movielens-100k, synthetic, "),
         ("epochs: 20", "port: 20", r"train\.port: unknown key\n"),  # `serving` has it
         (

@@ -10,7 +10,8 @@ The sketches are those of a product quantiser whose parts are single numbers, re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,8 +19,9 @@ import torch
 
 EXACT_UP_TO = 100_000
 """Items up to which every product is made. `benchmarks/index.py` finds it."""
-LOOK_AT, LOOK_AT_LEAST = 10, 1000
-"""Items that are scored by their vectors after their sketches: so many for each that is wanted, and at least."""
+LOOK_AT, LOOK_AT_MORE = 2, 1000
+"""Items that are scored by their vectors once their sketches look good: so many for each that is wanted, and so many
+more."""
 FEW = 20_000
 """Items that may come, up to which all of them are scored at once: that takes no longer than reading every sketch."""
 SAMPLE = 16_384
@@ -62,7 +64,9 @@ def build_retriever(vectors: np.ndarray, exact_up_to: int = EXACT_UP_TO) -> Retr
         vectors: float32 [items, width]
         exact_up_to: items up to which every product is made.
     """
-    return Exact(vectors) if len(vectors) <= exact_up_to else Approximate(vectors)
+    # To what is not a number nothing can be fitted: whoever asks for its products finds out.
+    exactly = len(vectors) <= exact_up_to or not np.isfinite(vectors).all()
+    return Exact(vectors) if exactly else Approximate(vectors)
 
 
 class Exact:
@@ -136,7 +140,6 @@ class Approximate:
         """
         import faiss  # a small catalogue does without
 
-        faiss.omp_set_num_threads(torch.get_num_threads())
         self._faiss: Any = faiss
         self._exact = Exact(vectors)
         # One list of all items: sketches can be passed over while they are read only where they are in lists.
@@ -146,8 +149,9 @@ class Approximate:
         self._index: Any = faiss.IndexIVFPQFastScan(centre, width, 1, width, 4, faiss.METRIC_INNER_PRODUCT)
         self._index.by_residual = False
         turned, self._turn = turn(self._exact.vectors)
-        self._index.train(turned[_sample(turned)])
-        self._index.add(turned)
+        with self._threads(torch.get_num_threads()):
+            self._index.train(turned[_sample(turned)])
+            self._index.add(turned)
 
     def search(
         self,
@@ -157,28 +161,42 @@ class Approximate:
         banned: Sequence[np.ndarray] | None = None,
         allowed: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        if allowed is not None and np.count_nonzero(allowed) <= FEW:
-            return self._exact.search(queries, k, banned=banned, allowed=allowed)
         vectors = self._exact.vectors
-        count = max(LOOK_AT * k, LOOK_AT_LEAST) + max(map(len, banned or ()), default=0)
+        may_come = len(vectors) if allowed is None else int(np.count_nonzero(allowed))
+        if may_come <= FEW:
+            return self._exact.search(queries, k, banned=banned, allowed=allowed)
+        count = min(LOOK_AT * k + LOOK_AT_MORE + max(map(len, banned or ()), default=0), may_come)
         codes, scores = nothing(len(queries), k)
-        for row, found in enumerate(self._look(queries, min(count, len(vectors)), allowed)):
-            rows = np.sort(found[found >= 0])
-            if banned is not None:
-                rows = rows[~np.isin(rows, banned[row])]
+        for row, found in enumerate(self._look(queries, count, allowed)):
+            without = None if banned is None else banned[row]
+            if found.min() < 0:  # to a query of nothing, say, all sketches look alike, and faiss takes none
+                only = None if without is None else [without]
+                one = self._exact.search(queries[row : row + 1], k, banned=only, allowed=allowed)
+                codes[row], scores[row] = one[0][0], one[1][0]
+                continue
+            rows = np.sort(found if without is None else found[~np.isin(found, without)])
             self._exact.settle(queries[row], vectors[rows] @ queries[row], rows, codes[row], scores[row])
         return codes, scores
 
     def _look(self, queries: np.ndarray, count: int, allowed: np.ndarray | None) -> np.ndarray:
-        """int64 [n, count]: codes of the items whose sketches look best; -1 where there are no more."""
-        # OpenMP keeps this for each thread: requests are shared out among processes, not one among threads.
-        self._faiss.omp_set_num_threads(1)
+        """int64 [n, count]: codes of the items whose sketches look best, in no order."""
         only = None
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             only = self._faiss.SearchParametersIVF(sel=self._faiss.IDSelectorBitmap(bits))
-        found: np.ndarray = self._index.search(queries @ self._turn, count, params=only)[1]
+        with self._threads(1):  # requests are shared out among processes, not one among threads
+            found: np.ndarray = self._index.search(queries @ self._turn, count, params=only)[1]
         return found
+
+    @contextmanager
+    def _threads(self, count: int) -> Iterator[None]:
+        """Meanwhile faiss has so many. OpenMP remembers that for each thread that calls it, and torch may share it."""
+        before = self._faiss.omp_get_max_threads()
+        self._faiss.omp_set_num_threads(count)
+        try:
+            yield
+        finally:
+            self._faiss.omp_set_num_threads(before)
 
 
 def turn(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
