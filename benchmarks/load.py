@@ -19,14 +19,16 @@ import itertools
 import json
 import resource
 import time
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import uvloop
 
+Request = tuple[str, bytes]
+"""A path, and the whole request to it"""
 LATE_SECONDS = 5.0
 """How long answers that are still due at the end are waited for."""
 
@@ -35,17 +37,17 @@ class Load:
     """What is sent, and what came back.
 
     Args:
-        requests: whole requests, as bytes, in the order they are sent.
+        requests: paths and whole requests, in the order they are sent.
         paced: whether they are sent when they are due; else whenever a connection is free.
     """
 
-    def __init__(self, requests: Iterator[bytes], paced: bool) -> None:
+    def __init__(self, requests: Iterator[Request], paced: bool) -> None:
         self._requests, self._paced = requests, paced
         self._idle: deque[Connection] = deque()
         self._due: deque[float] = deque()
         self.sending = True
-        self.latencies: list[float] = []
-        """Seconds, in the order of the answers."""
+        self.latencies: defaultdict[str, list[float]] = defaultdict(list)
+        """Path → seconds, in the order of the answers."""
         self.statuses: Counter[str] = Counter()
         self.open = 0
         """Requests without an answer yet."""
@@ -68,11 +70,11 @@ class Load:
         else:
             self._due.append(at)
 
-    def answered(self, status: str, seconds: float) -> None:
+    def answered(self, path: str, status: str, seconds: float) -> None:
         """An answer is there whole; `status` is three digits, or why there is none."""
         self.open -= self._paced
         self.statuses[status] += 1
-        self.latencies.append(seconds)
+        self.latencies[path].append(seconds)
 
 
 class Connection(asyncio.Protocol):
@@ -81,7 +83,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, load: Load) -> None:
         self._load = load
         self._transport: asyncio.Transport
-        self._since = 0.0
+        self._path, self._since = "", 0.0
         self._waiting = False
         self._received = b""
 
@@ -89,10 +91,11 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._load.free(self)
 
-    def send(self, request: bytes, since: float) -> None:
+    def send(self, request: Request, since: float) -> None:
         """Send `request`, whose latency counts from `since`."""
+        self._path, whole = request
         self._since, self._waiting = since, True
-        self._transport.write(request)
+        self._transport.write(whole)
 
     def data_received(self, data: bytes) -> None:
         self._received = received = self._received + data if self._received else data
@@ -105,13 +108,13 @@ class Connection(asyncio.Protocol):
         if len(received) < end + 4 + length:
             return
         self._received, self._waiting = b"", False
-        self._load.answered(head[9:12].decode(), time.perf_counter() - self._since)
+        self._load.answered(self._path, head[9:12].decode(), time.perf_counter() - self._since)
         if b"connection: close" not in head:  # else connection_lost comes
             self._load.free(self)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         if self._waiting:
-            self._load.answered("closed", time.perf_counter() - self._since)
+            self._load.answered(self._path, "closed", time.perf_counter() - self._since)
         if self._load.sending:
             asyncio.get_running_loop().create_task(self._again())
 
@@ -127,7 +130,7 @@ class Connection(asyncio.Protocol):
                 await self._again()
 
 
-async def run(host: str, port: int, requests: list[bytes], connections: int, seconds: float, rate: float) -> Load:
+async def run(host: str, port: int, requests: list[Request], connections: int, seconds: float, rate: float) -> Load:
     """Send for `seconds` over so many connections; `rate` requests a second, or as many as go for 0."""
     load = Load(itertools.cycle(requests), paced=rate > 0)
     loop = asyncio.get_running_loop()
@@ -149,15 +152,22 @@ async def run(host: str, port: int, requests: list[bytes], connections: int, sec
     return load
 
 
-def read_requests(path: Path, headers: dict[str, str]) -> list[bytes]:
-    """Whole requests from lines of a path, a tab and a body."""
+def read_requests(path: Path, headers: dict[str, str]) -> list[Request]:
+    """Paths and whole requests from lines of a path, a tab and a body."""
     further = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     requests = []
     for line in path.read_bytes().splitlines():
         target, _, body = line.partition(b"\t")
         head = f"Host: localhost\r\nContent-Type: application/json\r\n{further}Content-Length: {len(body)}\r\n\r\n"
-        requests.append(b"POST " + target + b" HTTP/1.1\r\n" + head.encode() + body)
+        requests.append((target.decode(), b"POST " + target + b" HTTP/1.1\r\n" + head.encode() + body))
     return requests
+
+
+def quantiles(seconds: Iterable[float]) -> dict[str, float]:
+    """Of latencies, in milliseconds."""
+    found = np.fromiter(seconds, float)
+    shares = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
+    return {name: round(1000 * float(np.quantile(found, share)), 3) for name, share in shares.items() if len(found)}
 
 
 def main() -> None:
@@ -174,8 +184,6 @@ def main() -> None:
     begin = time.perf_counter()
     load = uvloop.run(run(given.host, given.port, requests, given.connections, given.seconds, given.rate))
     took = min(time.perf_counter() - begin, given.seconds)
-    milliseconds = np.sort(np.array(load.latencies)) * 1000
-    quantiles = np.quantile(milliseconds, [0.5, 0.95, 0.99, 0.999]) if len(milliseconds) else [float("nan")] * 4
     usage = resource.getrusage(resource.RUSAGE_SELF)
     answered = load.statuses["200"]
     print(
@@ -187,10 +195,8 @@ def main() -> None:
                 "answered": answered,
                 "per_second": round(answered / took, 1),
                 "statuses": {name: count for name, count in load.statuses.items() if count},
-                "p50_ms": round(float(quantiles[0]), 3),
-                "p95_ms": round(float(quantiles[1]), 3),
-                "p99_ms": round(float(quantiles[2]), 3),
-                "p999_ms": round(float(quantiles[3]), 3),
+                **quantiles(itertools.chain.from_iterable(load.latencies.values())),
+                "by_path": {path: {"count": len(own), **quantiles(own)} for path, own in load.latencies.items()},
                 "load_cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
             }
         )

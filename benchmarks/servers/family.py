@@ -1,31 +1,30 @@
 """All that a server has started, and what it has started in turn: `python -m benchmarks.servers.family MARK`.
 
-A family is known by a mark in its environment: Ray's daemons leave the process group, the session and their parent, and
-keep it. `recloop.watchdog` does the same for what the project starts, but reads the environment through psutil, which
-sees none where a process has written its title over the start of it, as Ray's agents do.
+As a program it waits for the end of its standard input, and then ends the family: should we be killed, nothing of it
+is left running.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from recloop.watchdog import MARK, end
+from recloop.watchdog import end, marked
 
 
 def family(mark: str) -> list[psutil.Process]:
-    """The processes of this user that carry `mark`, without this one. Linux has their environments in /proc."""
-    wanted = f"{MARK}={mark}".encode()
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, psutil.Error):
-            if int(place.name) != os.getpid() and wanted in (place / "environ").read_bytes().split(b"\0"):
-                found.append(psutil.Process(int(place.name)))
-    return found
+    """The processes whose environment carries `mark`, and their descendants.
+
+    Ray's daemons leave the process group and the session and keep the mark, but for its agents, which write their title
+    over it; those have a parent that has it.
+    """
+    found = set(marked(mark))
+    for each in list(found):
+        with suppress(psutil.Error):
+            found.update(each.children(recursive=True))
+    return list(found)
 
 
 def end_family(mark: str, seconds: float) -> None:

@@ -39,7 +39,7 @@ def main() -> None:
     write_json(live / CHAMPION, pointer.model_dump())
     os.chdir(project)
     command = ["-m", "bentoml", "serve", SERVICE, "--host", "127.0.0.1", "--port", str(given.port)]
-    os.execv(sys.executable, [sys.executable, *command])
+    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606
 
 
 if __name__ == "__main__":

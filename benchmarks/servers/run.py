@@ -5,7 +5,7 @@
         ...
         after, megabytes = usage(process)
 
-Should we be killed ourselves, a watchdog ends the family.
+Should we be killed ourselves, `family.py` ends it all the same.
 """
 
 from __future__ import annotations

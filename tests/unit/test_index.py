@@ -153,6 +153,12 @@ def test_a_number_that_is_the_same_for_all_items_is_no_trouble(vectors: np.ndarr
     assert recall(Approximate(same).search(queries, 10)[0], Exact(same).search(queries, 10)[0]) >= 0.99
 
 
+def test_items_with_vectors_many_times_as_long_as_most_are_found(queries: np.ndarray) -> None:
+    rng = np.random.default_rng(2)
+    uneven = (rng.standard_normal((ITEMS, WIDTH)) * rng.lognormal(0.0, 2.0, (ITEMS, 1))).astype(np.float32)
+    assert recall(Approximate(uneven).search(queries, 100)[0], Exact(uneven).search(queries, 100)[0]) >= 0.98
+
+
 def test_items_that_are_all_alike_and_queries_of_nothing_still_get_a_full_list(vectors: np.ndarray) -> None:
     alike, halves = np.ones((ITEMS, WIDTH), np.float32), vectors.copy()
     halves[::2] = halves[0]
@@ -169,8 +175,8 @@ def test_what_must_not_come_never_does_and_the_list_is_full(
 ) -> None:
     rng = np.random.default_rng(seed)
     allowed = rng.random(ITEMS) < share
-    best = approximate.search(queries[:3], 1000)[0]
-    banned = [row[: rng.integers(1000)] for row in best]
+    best = approximate.search(queries[:3], 3000)[0]
+    banned = [row[: rng.integers(3000)] for row in best]
     codes, scores = approximate.search(queries[:3], k, banned=banned, allowed=allowed)
     for row, without in enumerate(banned):
         come = allowed.copy()

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-EXACT_UP_TO = 100_000
-"""Items up to which every product is made. `benchmarks/index.py` finds it."""
+EXACT_UP_TO = 50_000
+"""Items up to which a busy endpoint answers no later by making every product, as `benchmarks/index.py` measured."""
 LOOK_AT, LOOK_AT_MORE = 2, 1000
 """Items that are scored by their vectors once their sketches look good: so many for each that is wanted, and so many
 more."""
@@ -129,8 +129,8 @@ class Approximate:
     """A `Retriever` that reads sketches first. Its scores are true products; what it may do is miss an item.
 
     The same vectors give the same sketches. They are made when a version goes live and not kept in its package: for a
-    million items of width 64 that takes one thread seconds, during which another answers. A sketch takes half a byte a
-    number, and 8 bytes more.
+    million items of width 64 that takes one thread 6 s, in which others answer. A sketch takes half a byte a number,
+    and 8 bytes more; while they are made, the vectors are in memory twice.
     """
 
     def __init__(self, vectors: np.ndarray) -> None:
