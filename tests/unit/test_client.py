@@ -52,7 +52,8 @@ def test_a_list_is_asked_for_with_the_key_and_without_what_was_not_said(monkeypa
     answer = server.client(monkeypatch, key="rl_x_y").recommend(user_id="ann", filters={"colour": "red"})
     assert (answer.items[0].item_id, answer.model_version) == ("a", 3)
     request = server.asked[0]
-    assert (request.method, request.url.path, request.headers["authorization"]) == ("POST", "/recommend", "Bearer rl_x_y")
+    assert (request.method, request.url.path) == ("POST", "/recommend")
+    assert request.headers["authorization"] == "Bearer rl_x_y"
     assert json.loads(request.content) == {"user_id": "ann", "explain": False, "filters": {"colour": "red"}}
 
 
@@ -84,7 +85,7 @@ def test_after_the_last_attempt_it_says_what_the_endpoint_said(monkeypatch: pyte
 @pytest.mark.parametrize("answer", [httpx.ConnectError("refused"), httpx.Response(502, text="<html>")])
 def test_no_endpoint_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception) -> None:
     server = Server(answer)
-    with pytest.raises(ServingError, match="does not answer: refused|HTTP 502"):
+    with pytest.raises(ServingError, match=r"does not answer: refused|HTTP 502"):
         server.client(monkeypatch, attempts=1).model()
 
 
