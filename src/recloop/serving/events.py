@@ -77,15 +77,6 @@ class Event:
     """What is known of the visit, e.g. a country"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recorded(Event):
-    """An event as it is stored."""
-
-    seq: int
-    received_at: int
-    """In µs since 1970, UTC"""
-
-
 @dataclass(frozen=True)
 class Seen:
     """An event as sessions need it: where it stands in the order of arrival, who, which item, and when."""
@@ -203,19 +194,6 @@ class EventStore:
         try:
             with self._database.connect() as connection:
                 return int(connection.execute(select(func.coalesce(func.max(events.c.seq), 0))).scalar_one())
-        except DatabaseError as error:
-            raise unavailable(error) from error
-
-    def of(self, user_id: str) -> list[Recorded]:
-        """All that one user did, in order of arrival.
-
-        Raises:
-            ServingError: the database does not answer.
-        """
-        query = select(events).where(events.c.user_id == user_id).order_by(events.c.seq)
-        try:
-            with self._database.connect() as connection:
-                return [Recorded(**row) for row in connection.execute(query).mappings()]
         except DatabaseError as error:
             raise unavailable(error) from error
 
