@@ -35,7 +35,6 @@ from benchmarks.report import machine, write
 from recloop.config import Evaluate, Train
 from recloop.data.batches import RaggedTensor
 from recloop.models.base import DualEncoder
-from recloop.serving.batcher import TOGETHER
 from recloop.serving.index import Approximate, Exact, Retriever
 from recloop.training import fit
 
@@ -72,7 +71,7 @@ def main() -> None:
                 found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
                 rows.append({"vectors": name, "items": items, **found})
     switch = exact_up_to(rows)
-    settings = {"width": WIDTH, "k": K, "queries": QUERIES, "banned": BANNED, "together": TOGETHER, "threads": 1}
+    settings = {"width": WIDTH, "k": K, "queries": QUERIES, "banned": BANNED, "together": Exact.together, "threads": 1}
     write("index", {"settings": settings, "exact_up_to": switch, "rows": rows})
     show(rows, switch)
 
@@ -156,8 +155,8 @@ def costs(retriever: Retriever, queries: np.ndarray, best: np.ndarray) -> dict[s
     """Milliseconds of a query alone, of one with `best` [queries, banned] banned, and of each in a batch."""
     alone = timed(lambda row: retriever.search(queries[row : row + 1], K), len(queries))
     banned = timed(lambda row: retriever.search(queries[row : row + 1], K, banned=[best[row]]), len(queries))
-    together = timed(lambda _: retriever.search(queries[:TOGETHER], K), BATCHES)
-    found = {"together": float(np.median(together)) / TOGETHER}
+    together = timed(lambda _: retriever.search(queries[: Exact.together], K), BATCHES)
+    found = {"together": float(np.median(together)) / Exact.together}
     for name, taken in (("", alone), ("banned_", banned)):
         found |= {f"{name}p50": float(np.median(taken)), f"{name}p99": float(np.quantile(taken, 0.99))}
     return found

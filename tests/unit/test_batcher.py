@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from recloop.errors import OverloadError
-from recloop.serving.batcher import TOGETHER, Batcher
+from recloop.serving.batcher import Batcher
 from recloop.serving.engine import Query, Ranked
 
 
 class Counting:
     """An engine that ranks items from the history's first one up, and counts what it is asked at once."""
+
+    together = 16
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -43,10 +45,9 @@ def test_what_comes_together_is_computed_together_and_each_gets_its_own() -> Non
 def test_many_are_computed_in_pieces_so_that_others_have_a_turn() -> None:
     async def run() -> None:
         batcher, engine = Batcher(limit=1000), Counting()
-        asked = asyncio.gather(*(ask(batcher, engine, item) for item in range(2 * TOGETHER + 3)))
-        answers = await asked
-        assert [answer.codes[0] for answer in answers] == list(range(2 * TOGETHER + 3))
-        assert engine.batches == [TOGETHER, TOGETHER, 3]
+        answers = await asyncio.gather(*(ask(batcher, engine, item) for item in range(35)))
+        assert [answer.codes[0] for answer in answers] == list(range(35))
+        assert engine.batches == [16, 16, 3]
 
     asyncio.run(run())
 

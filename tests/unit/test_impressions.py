@@ -84,6 +84,15 @@ def test_the_chances_that_exploration_gave_are_kept(database: Engine, tally: Tal
     assert rows(database)[0][10] == [0.9, None]
 
 
+def test_a_name_may_have_any_characters(database: Engine, tally: Tally) -> None:
+    names = ['"', "\\", "a\nb\tc", "ž 漢字 🙂", "'; DROP TABLE impressions; --", ":rows", "null", ""]
+    writer = log(database, tally)
+    for number, name in enumerate(names):
+        writer.put(impression(number, user_id=name))
+    writer.close()
+    assert [row[2] for row in rows(database)] == names
+
+
 def test_a_list_shown_to_nobody_in_particular_is_kept_too(database: Engine, tally: Tally) -> None:
     writer = log(database, tally)
     writer.put(impression(1, user_id=None))

@@ -112,6 +112,21 @@ def test_many_queries_are_searched_in_parts(exact: Exact, queries: np.ndarray, m
         assert_array_equal(whole, part)
 
 
+def test_by_angle_length_does_not_matter(vectors: np.ndarray, queries: np.ndarray) -> None:
+    longer = vectors * np.random.default_rng(3).lognormal(0.0, 1.0, (ITEMS, 1)).astype(np.float32)
+    lengths = np.linalg.norm(longer, axis=1)
+    allowed, banned = np.arange(ITEMS) % 3 > 0, [np.arange(1000)] * QUERIES
+    exact, approximate = (
+        kind(longer, lengths).search(queries, 20, banned=banned, allowed=allowed) for kind in (Exact, Approximate)
+    )
+    cosines = longer.astype(np.float64) @ queries.T / lengths[:, None]
+    cosines[~allowed] = cosines[:1000] = -np.inf
+    assert_array_equal(exact[0], np.argsort(-cosines.T, axis=1)[:, :20])
+    assert_array_equal(exact[1], np.take_along_axis(cosines.T, exact[0], 1).astype(np.float32))
+    assert recall(approximate[0], exact[0]) >= 0.98
+    assert set(approximate[1].ravel()) <= set(cosines.astype(np.float32).ravel())
+
+
 def test_no_queries_are_no_lists(exact: Exact, approximate: Approximate) -> None:
     for retriever in (exact, approximate):
         assert retriever.search(np.empty((0, WIDTH), np.float32), 5)[0].shape == (0, 5)

@@ -201,6 +201,13 @@ def test_an_event_counts_in_the_loss_by_its_weight(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
+def test_times_matter_to_those_models_only_that_say_so(name: str) -> None:
+    model, history = some_model(name), ragged([1, 2, 3], [4])
+    timed = replace(history, times=torch.tensor([0, DAY // 24, 30 * DAY, 0]))
+    assert torch.equal(model.score(history), model.score(timed)) != model.reads_times
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_scores_are_the_same_bits_after_saving_and_loading(name: str, tmp_path: Path) -> None:
     model, histories, users = some_model(name), ragged([], [1, 2, 3], [11] * 9), torch.tensor([0, 4, -1])
     model.save(tmp_path)

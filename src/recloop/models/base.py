@@ -119,6 +119,11 @@ class Recommender(nn.Module, ABC):
         """`score`, with codes that are known to be of the catalogue, and at least one history."""
 
     @property
+    def reads_times(self) -> bool:
+        """Whether what it says depends on when events were."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Where its tensors are."""
         device: torch.device = next(iter(self.state_dict().values())).device

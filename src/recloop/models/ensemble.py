@@ -71,6 +71,10 @@ class Ensemble(Learner):
         return [member for member in self.members if isinstance(member, Learner)]
 
     @property
+    def reads_times(self) -> bool:
+        return any(member.reads_times for member in self._members)
+
+    @property
     def reads_shown(self) -> bool:
         return any(member.reads_shown for member in self._members)
 

@@ -56,6 +56,10 @@ class Hstu(Transformer):
     name = "hstu"
     config: HstuConfig
 
+    @property
+    def reads_times(self) -> bool:
+        return True
+
     def block(self, distances: int) -> Iterable[nn.Module]:
         yield Transducer(self.config.dim, self.config.heads, self.config.dropout, distances)
 

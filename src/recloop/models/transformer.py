@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import nullcontext
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -119,10 +121,13 @@ class Places:
         """
         if by_distance is None:
             return self._unseen
-        longest = self.shape[1]
-        place = torch.arange(longest, device=self.device)
-        back = place[:, None] - place
-        return by_distance[:, back.clamp(min=0)].masked_fill(back < 0, -torch.inf)[None]
+        return F.pad(by_distance, (0, 1), value=-torch.inf)[None, :, self._back]
+
+    @cached_property
+    def _back(self) -> Tensor:
+        """int64 [longest, longest]: how far back a token looks for each; -1, the last distance, for one ahead of it."""
+        place = torch.arange(self.shape[1], device=self.device)
+        return (place[:, None] - place).clamp_(min=-1)
 
 
 class Attention(nn.Module):
@@ -153,7 +158,7 @@ class Attention(nn.Module):
         if mask is not None:
             mask = mask.to(query.dtype).expand(len(query), -1, places.shape[1], -1)
         # On a GPU the plain kernel is the one whose gradients are the same bits every time.
-        with sdpa_kernel([SDPBackend.MATH] if x.is_cuda else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
+        with sdpa_kernel(SDPBackend.MATH) if x.is_cuda else nullcontext():
             attended = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, is_causal=mask is None and places.causal
             )

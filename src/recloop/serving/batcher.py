@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from recloop.errors import OverloadError
 from recloop.serving.engine import Engine, Query, Ranked
 
-TOGETHER = 16
-"""Queries in one product: beyond it nothing is saved, and the others' wait grows."""
-
 
 @dataclass(frozen=True)
 class Waiting:
@@ -58,7 +55,7 @@ class Batcher:
         """Answer the oldest, and those that can be answered with them."""
         first = self._waiting[0]
         batch: list[Waiting] = []
-        while self._waiting and len(batch) < TOGETHER and self._waiting[0].engine is first.engine:
+        while self._waiting and len(batch) < first.engine.together and self._waiting[0].engine is first.engine:
             waiting = self._waiting.popleft()
             if not waiting.answer.done():  # else whoever asked has gone
                 batch.append(waiting)

@@ -6,9 +6,10 @@ and uses it throughout, and a swap exchanges that reference: no answer mixes two
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from recloop.errors import ServingError
 from recloop.models.base import DualEncoder, Recommender
 from recloop.models.catalogue import load_model
 from recloop.serving.attributes import Attributes
-from recloop.serving.index import build_retriever
+from recloop.serving.index import Exact, build_retriever
 from recloop.serving.newcomers import with_newcomers
 from recloop.serving.parcel import REMEDY, PackageInfo, Parcel, read_parcel
 
@@ -69,6 +70,7 @@ class Engine:
                 self._vectors = with_newcomers(model.item_matrix().numpy(), parcel.items)
             self._lengths = np.maximum(np.linalg.norm(self._vectors, axis=1), 1e-12)
             self._retriever = build_retriever(self._vectors)
+            self._by_angle = build_retriever(self._vectors, self._lengths)
 
     @classmethod
     def load(cls, folder: Path) -> Engine:
@@ -96,6 +98,11 @@ class Engine:
     def user_count(self) -> int:
         """How many users it knows."""
         return len(self._parcel.user_ids)
+
+    @property
+    def together(self) -> int:
+        """Queries that are best ranked at once."""
+        return Exact.together if self._vectors is None else self._retriever.together
 
     @cached_property
     def attributes(self) -> Attributes:
@@ -142,9 +149,7 @@ class Engine:
             codes, scores = self._retriever.search(
                 encoded[rows], count, banned=banned, allowed=queries[rows[0]].allowed
             )
-            for place, row in enumerate(rows):
-                found = codes[place] >= 0
-                ranked[row] = Ranked(codes[place][found], scores[place][found])
+            ranked |= zip(rows, _found(codes, scores), strict=True)
         return [ranked[row] for row in range(len(queries))]
 
     def similar(self, code: int, count: int, banned: Sequence[int], allowed: np.ndarray | None) -> Ranked:
@@ -153,8 +158,8 @@ class Engine:
         banned = [*banned, code]
         if self._vectors is None:
             return self.rank([Query([code], banned=banned, allowed=allowed)], count)[0]
-        scores = self._vectors @ (self._vectors[code] / self._lengths[code]) / self._lengths
-        return _best(scores, count, banned, allowed)
+        asked = self._vectors[code : code + 1] / self._lengths[code]
+        return _found(*self._by_angle.search(asked, count, banned=[np.asarray(banned)], allowed=allowed))[0]
 
     def likeness(self, codes: np.ndarray) -> np.ndarray | None:
         """float32 [codes, width]: unit vectors whose products say how alike items are; None where nothing tells."""
@@ -180,15 +185,12 @@ class Engine:
         """Histories, no longer than the model reads, and user codes."""
         reads = self._model.max_history
         histories = [query.history[-reads:] for query in queries]
-        offsets = np.cumsum([0, *map(len, histories)])
+        offsets = torch.tensor([0, *accumulate(map(len, histories))])
         times = None
-        if all(query.times is not None for query in queries):
-            times = torch.tensor(
-                [time for query in queries for time in (query.times or ())[-reads:]], dtype=torch.int64
-            )
-        values = torch.tensor([code for history in histories for code in history], dtype=torch.int64)
+        if self._model.reads_times and all(query.times is not None for query in queries):
+            times = _end_to_end((query.times or ())[-reads:] for query in queries)
         users = torch.tensor([query.user for query in queries])
-        return RaggedTensor(values, torch.from_numpy(offsets), times), users
+        return RaggedTensor(_end_to_end(histories), offsets, times), users
 
     def _try_out(self, folder: Path) -> None:
         """Raise a ServingError unless the parts fit and the model answers, whether it knows a user or not."""
@@ -209,6 +211,15 @@ class Engine:
             raise ServingError(f"{folder}: the model's scores are not numbers", remedy="train and promote another")
         if not self.info.popular:
             raise ServingError(f"{folder}: package.json names no popular items for unknown users", remedy=REMEDY)
+
+
+def _found(codes: np.ndarray, scores: np.ndarray) -> list[Ranked]:
+    """What a retriever found, without the places that it left empty."""
+    return [Ranked(row[row >= 0], of[row >= 0]) for row, of in zip(codes, scores, strict=True)]
+
+
+def _end_to_end(sequences: Iterable[Sequence[int]]) -> torch.Tensor:
+    return torch.tensor([*chain.from_iterable(sequences)], dtype=torch.int64)
 
 
 def _alike(queries: Sequence[Query]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Retrieval: the items whose vectors have the greatest product with a query's.
+"""Retrieval: the items whose vectors have the greatest product with a query's, or the smallest angle to it.
 
 In a small catalogue every product is made. In a large one every item is still looked at, but by a sketch of four bits
 a number, an eighth of what its vector takes; what looks best is then scored by its vector. There are no cells and no
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -29,11 +29,14 @@ SAMPLE = 16_384
 SCORES_AT_ONCE = 8_000_000
 """Scores that one product may make, 32 MB."""
 TIES = 4096
-"""Items whose products may be as good as the last one's and still be told apart exactly."""
+"""Items whose scores may be as good as the last one's and still be told apart exactly."""
 
 
 class Retriever(Protocol):
     """Finds items by their vectors. Safe to use from several threads."""
+
+    together: ClassVar[int]
+    """Queries that are best searched at once: with more nothing is saved, and whoever comes next waits longer."""
 
     def search(
         self,
@@ -52,34 +55,41 @@ class Retriever(Protocol):
             allowed: bool [items], those that may come; None: all.
 
         Returns:
-            int64 [n, k] codes, -1 where there are no more, and float32 [n, k] their products, -inf there. An item's
-            product does not depend on what other queries come with it.
+            int64 [n, k] codes, -1 where there are no more, and float32 [n, k] their scores, -inf there. An item's
+            score does not depend on what other queries come with it.
         """
 
 
-def build_retriever(vectors: np.ndarray, exact_up_to: int = EXACT_UP_TO) -> Retriever:
+def build_retriever(
+    vectors: np.ndarray, lengths: np.ndarray | None = None, *, exact_up_to: int = EXACT_UP_TO
+) -> Retriever:
     """What answers soonest for a catalogue of this size.
 
     Args:
         vectors: float32 [items, width]
+        lengths: float32 [items], what every item's products are divided by; None: nothing.
         exact_up_to: items up to which every product is made.
     """
     # To what is not a number nothing can be fitted: whoever asks for its products finds out.
     exactly = len(vectors) <= exact_up_to or not np.isfinite(vectors).all()
-    return Exact(vectors) if exactly else Approximate(vectors)
+    return Exact(vectors, lengths) if exactly else Approximate(vectors, lengths)
 
 
 class Exact:
     """A `Retriever` that makes every product, and so misses nothing."""
 
-    def __init__(self, vectors: np.ndarray) -> None:
+    together: ClassVar[int] = 16
+
+    def __init__(self, vectors: np.ndarray, lengths: np.ndarray | None = None) -> None:
         """
         Args:
             vectors: float32 [items, width]
+            lengths: float32 [items], what every item's products are divided by; None: nothing.
         """
         self.vectors = np.require(vectors, np.float32, ["C", "W"])
-        longest = np.linalg.norm(self.vectors, axis=1).max(initial=0.0)
-        # What a float32 product may be off by, for a query of length 1.
+        self.lengths = lengths
+        longest = (np.linalg.norm(self.vectors, axis=1) / (1 if lengths is None else lengths)).max(initial=0.0)
+        # What a float32 score may be off by, for a query of length 1.
         self._error = self.vectors.shape[1] * np.finfo(np.float32).eps * longest
 
     def search(
@@ -92,11 +102,14 @@ class Exact:
     ) -> tuple[np.ndarray, np.ndarray]:
         rows = None if allowed is None else np.flatnonzero(allowed)
         vectors = torch.from_numpy(self.vectors if rows is None else self.vectors[rows])
+        lengths = self.lengths if self.lengths is None or rows is None else self.lengths[rows]
         codes, scores = nothing(len(queries), k)
         at_once = max(1, SCORES_AT_ONCE // max(1, len(vectors)))
         for start in range(0, len(queries), at_once):
             some = np.require(queries[start : start + at_once], np.float32, ["C", "W"])
             for row, rough in enumerate((torch.from_numpy(some) @ vectors.T).numpy(), start):
+                if lengths is not None:
+                    rough /= lengths
                 if banned is not None:
                     rough[banned[row] if rows is None else np.isin(rows, banned[row])] = -np.inf
                 self.settle(queries[row], rough, rows, codes[row], scores[row])
@@ -105,14 +118,14 @@ class Exact:
     def settle(
         self, query: np.ndarray, rough: np.ndarray, rows: np.ndarray | None, codes: np.ndarray, scores: np.ndarray
     ) -> None:
-        """Find the best by their products in float64, which of all that could be among them are made anew.
+        """Find the best by their scores in float64, which of all that could be among them are made anew.
 
         Args:
             query: float32 [width]
-            rough: float32 [rows] products as they were made in one go, -inf for what must not come.
+            rough: float32 [rows] scores as they were made in one go, -inf for what must not come.
             rows: int64 [rows] the codes they are of, in order; None: of all items.
             codes: int64 [k], the best ones' codes go here.
-            scores: float32 [k], their products go here.
+            scores: float32 [k], their scores go here.
         """
         k = len(codes)
         worst = np.partition(rough, len(rough) - k)[len(rough) - k] if len(rough) > k else -np.inf
@@ -120,35 +133,41 @@ class Exact:
         if len(near) > k + TIES:
             near = near[np.argsort(-rough[near], kind="stable")[: k + TIES]]
         found = near if rows is None else rows[near]
-        products = (self.vectors[found].astype(np.float64) * query).sum(1).astype(np.float32)
-        order = np.lexsort((found, -products))[:k]
-        codes[: len(order)], scores[: len(order)] = found[order], products[order]
+        exactly = (self.vectors[found].astype(np.float64) * query).sum(1)
+        if self.lengths is not None:
+            exactly /= self.lengths[found]
+        best = exactly.astype(np.float32)
+        order = np.lexsort((found, -best))[:k]
+        codes[: len(order)], scores[: len(order)] = found[order], best[order]
 
 
 class Approximate:
-    """A `Retriever` that reads sketches first. Its scores are true products; what it may do is miss an item.
+    """A `Retriever` that reads sketches first. Its scores are true ones; what it may do is miss an item.
 
     The same vectors give the same sketches. They are made when a version goes live and not kept in its package: for a
     million items of width 64 that takes one thread 6 s, in which others answer. A sketch takes half a byte a number,
-    and 8 bytes more; while they are made, the vectors are in memory twice.
+    and 8 bytes more; while they are made, the vectors are in memory up to three times.
     """
 
-    def __init__(self, vectors: np.ndarray) -> None:
+    together: ClassVar[int] = 4
+
+    def __init__(self, vectors: np.ndarray, lengths: np.ndarray | None = None) -> None:
         """
         Args:
             vectors: float32 [items, width], at least 16 items.
+            lengths: float32 [items], what every item's products are divided by; None: nothing.
         """
         import faiss  # a small catalogue does without
 
         self._faiss: Any = faiss
-        self._exact = Exact(vectors)
+        self._exact = Exact(vectors, lengths)
         # One list of all items: sketches can be passed over while they are read only where they are in lists.
         width = vectors.shape[1]
         centre = faiss.IndexFlatIP(width)
         centre.add(np.zeros((1, width), np.float32))
         self._index: Any = faiss.IndexIVFPQFastScan(centre, width, 1, width, 4, faiss.METRIC_INNER_PRODUCT)
         self._index.by_residual = False
-        turned, self._turn = turn(self._exact.vectors)
+        turned, self._turn = turn(vectors if lengths is None else vectors / lengths[:, None])
         with self._threads(torch.get_num_threads()):
             self._index.train(turned[_sample(turned)])
             self._index.add(turned)
@@ -161,7 +180,7 @@ class Approximate:
         banned: Sequence[np.ndarray] | None = None,
         allowed: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        vectors = self._exact.vectors
+        vectors, lengths = self._exact.vectors, self._exact.lengths
         may_come = len(vectors) if allowed is None else int(np.count_nonzero(allowed))
         if may_come <= FEW:
             return self._exact.search(queries, k, banned=banned, allowed=allowed)
@@ -175,7 +194,10 @@ class Approximate:
                 codes[row], scores[row] = one[0][0], one[1][0]
                 continue
             rows = np.sort(found if without is None else found[~np.isin(found, without)])
-            self._exact.settle(queries[row], vectors[rows] @ queries[row], rows, codes[row], scores[row])
+            rough = vectors[rows] @ queries[row]
+            if lengths is not None:
+                rough /= lengths[rows]
+            self._exact.settle(queries[row], rough, rows, codes[row], scores[row])
         return codes, scores
 
     def _look(self, queries: np.ndarray, count: int, allowed: np.ndarray | None) -> np.ndarray:
