@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := benchmarks/.peers-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform history test lint types audit check lock clean bench-serving bench-quality bench-variants bench-memory bench-index bench-training data-file
+.PHONY: help setup demo train serve platform history test lint types audit check lock clean bench-serving bench-soak bench-quality bench-variants bench-memory bench-index bench-training data-file
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,11 +89,14 @@ bench-index: setup ## retrieval by size of the catalogue, every product or sketc
 bench-training: data-file setup $(PEERS)/.installed ## speed of training on DATA=file beside RecTools and RePlay (about an hour)
 	@$(BIN)/python -m benchmarks.training --data $(DATA) $(ARGS)
 
-bench-serving: setup ## speed of the endpoint on DATA=file beside BentoML, Starlette, LitServe and Ray Serve (half an hour; ARGS="--soak 600")
+bench-serving: setup ## speed of the endpoint on DATA=file beside BentoML, Starlette, LitServe and Ray Serve (half an hour)
 	@$(BIN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA),--table) $(ARGS)
 
+bench-soak: data-file setup ## ten minutes of the endpoint at half load on DATA=file, memory watched, with a picture
+	@$(BIN)/python -m benchmarks.soak --data $(DATA) $(ARGS)
+
 data-file: # before the peers' environment is installed, which takes minutes
-	@test -f "$(DATA)" || { echo "say which data: make bench-training DATA=file, with a line a user (docs/benchmarks.md)" >&2; exit 2; }
+	@test -f "$(DATA)" || { echo "say which data: make $(MAKECMDGOALS) DATA=file, with a line a user (docs/benchmarks.md)" >&2; exit 2; }
 
 $(PEERS)/.installed: benchmarks/peers/requirements.txt
 	@$(PYTHON) -m venv $(PEERS)

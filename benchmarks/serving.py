@@ -1,7 +1,6 @@
 """How fast the endpoint answers, beside what its parts cost by themselves and beside others, in one run.
 
     python -m benchmarks.serving --data FOLDER/Beauty.txt [--rounds 3] [--seconds 6]
-    python -m benchmarks.serving --data FOLDER/Beauty.txt --soak 600
     python -m benchmarks.serving --table
 
 The load comes from a process of its own (`load.py`). The endpoint is asked in three ways:
@@ -23,8 +22,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +68,6 @@ def main() -> None:
     told.add_argument("--seconds", type=float, default=6.0, help="of every measurement")
     told.add_argument("--epochs", type=int, default=10, help="of the model's training")
     told.add_argument("--items", type=int, default=LARGE, help="of the large catalogue; 0: leave it out")
-    told.add_argument("--soak", type=float, default=0.0, help="instead: seconds at half load, memory watched")
     told.add_argument("--table", action="store_true", help="print what was measured last")
     given = told.parse_args()
     if given.table:
@@ -82,9 +78,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="recloop-") as scratch:
         folder = Path(scratch)
         package = make_package(given.data, folder / "package", epochs=given.epochs)
-        if given.soak:
-            write("soak", soak(package, given.soak, folder))
-            return
         environment.make()
         found = measure(package, given.rounds, given.seconds, folder)
         if given.items:
@@ -158,7 +151,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return summary
 
 
-def write_requests(path: Path, name: str, way: str, package: Path, seed: int) -> Path:
+def write_requests(path: Path, name: str, way: str, package: Path, seed: int, lines: int = LINES) -> Path:
     """A file of requests for `load.py`."""
     users = users_of(package)
     peer = PEERS[name]
@@ -168,13 +161,13 @@ def write_requests(path: Path, name: str, way: str, package: Path, seed: int) ->
             for user in rng.permutation(users)[:5000] if peer.serves_model else users[:1]:
                 file.write(f"{peer.path}\t{json.dumps(peer.body(str(user)))}\n")
         else:
-            for target, body in ours(way, users, items_of(package), rng):
+            for target, body in ours(way, users, items_of(package), rng, lines):
                 file.write(f"{target}\t{json.dumps(body)}\n")
     return path
 
 
 def ours(
-    way: str, users: list[str], items: list[str], rng: np.random.Generator
+    way: str, users: list[str], items: list[str], rng: np.random.Generator, lines: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Paths and bodies for the endpoint."""
     order = rng.permutation(len(users))
@@ -183,12 +176,12 @@ def ours(
             yield "/recommend", {"user_id": users[user]}
         return
     weights = 1 / np.arange(1, len(users) + 1) ** ZIPF
-    drawn = order[rng.choice(len(users), LINES, p=weights / weights.sum())]
+    drawn = order[rng.choice(len(users), lines, p=weights / weights.sum())]
     if way == "new":
         for number, user in enumerate(drawn):
             yield "/recommend", {"user_id": users[user], "context": {"visit": str(number)}}
         return
-    chosen = rng.integers(len(items), size=LINES)
+    chosen = rng.integers(len(items), size=lines)
     run = rng.bytes(4).hex()
     for number, (user, item) in enumerate(zip(drawn, chosen, strict=True)):
         if number % 10 == 9:
@@ -287,43 +280,6 @@ def recall(package: Path, users: int = 500, k: int = 100) -> float:
     asked = np.stack(queries)
     found, true = (each.search(asked, k)[0] for each in (build_retriever(vectors), Exact(vectors)))
     return float(np.mean([len(np.intersect1d(*pair)) / k for pair in zip(found, true, strict=True)]))
-
-
-def soak(package: Path, seconds: float, folder: Path) -> dict[str, Any]:
-    """Half load for a long time: does memory stay where it is?"""
-    port = free_port("127.0.0.1", 0)
-    with server(OURS, port=port, package=package) as process:
-        requests = Requests(write_requests(folder / "soak", OURS, "mixed", package, 0))
-        load(port, requests, 16, 2.0)
-        top = load(port, requests, COMPARED, 5.0)["per_second"]
-        samples: list[dict[str, float]] = []
-        begin, stop = time.monotonic(), threading.Event()
-
-        def sample() -> None:
-            while not stop.wait(1.0):
-                taken = usage(process)
-                samples.append(
-                    {"second": round(time.monotonic() - begin, 1), "memory_mb": round(taken.rss_mb, 1)}
-                    | {"cpu_seconds": round(taken.cpu_seconds, 2)}
-                )
-
-        thread = threading.Thread(target=sample)
-        thread.start()
-        try:
-            found = load(port, requests, 64, seconds, rate=top / 2)
-        finally:
-            stop.set()
-            thread.join()
-    memory = [each["memory_mb"] for each in samples]
-    minute = max(1, len(memory) * 60 // max(1, int(seconds)))
-    grown = median(memory[-minute:]) - median(memory[minute : 2 * minute])
-    print(json.dumps(found | {"grown_mb_after_the_first_minute": grown}))
-    return {
-        "top_per_second": top,
-        "load": found,
-        "grown_mb_after_the_first_minute": round(grown, 1),
-        "samples": samples,
-    }
 
 
 def show(found: dict[str, Any]) -> None:

@@ -1,0 +1,45 @@
+"""How much one request may ask for; it travels in pydantic's validation context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationInfo as Info
+
+from recloop.config import Serving
+from recloop.storage import now_us
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one request may ask for, and the clock its times are held against."""
+
+    max_k: int
+    max_history: int
+    max_batch: int
+    now_us: Callable[[], int] = now_us
+
+    @classmethod
+    def of(cls, serving: Serving) -> Limits:
+        return cls(max_k=serving.max_k, max_history=serving.max_history, max_batch=serving.max_batch)
+
+    @property
+    def body_bytes(self) -> int:
+        """No request may be longer."""
+        return 65_536 + 4_096 * self.max_history
+
+
+def limits_of(info: Info) -> Limits:
+    limits = info.context
+    if not isinstance(limits, Limits):
+        raise TypeError("requests are read by `parsing.parse`, which says what the limits are")
+    return limits
+
+
+def at_most(values: Any, limits: Limits, what: str) -> Any:
+    """Refuse a list that is too long before its entries are looked at."""
+    if isinstance(values, list) and len(values) > limits.max_history:
+        raise ValueError(f"should hold at most {limits.max_history} {what} (serving.max_history), not {len(values)}")
+    return values
