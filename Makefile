@@ -38,8 +38,9 @@ train: setup ## bring data and models up to date, and promote the winner
 	@$(BIN)/recloop promote
 
 # IN=folder works on another project than this one, such as the demo's: make platform IN=var/demo
+# `exec`, so that no shell stands between make and recloop: make hands a SIGTERM on to the process it started alone.
 IN ?= .
-IN_PROJECT := RECLOOP_ROOT=$(abspath $(IN))
+IN_PROJECT := exec env RECLOOP_ROOT=$(abspath $(IN))
 
 serve: setup ## the endpoint, following the champion, until Ctrl-C (IN=var/demo: the demo's)
 	@$(IN_PROJECT) $(BIN)/recloop serve

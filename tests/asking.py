@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from recloop.config import Serving
-from recloop.serving.engine import Engine, Query, Ranked
-from recloop.serving.listing import Lister, Wanted
+from recloop.serving.engine import Engine, Query
+from recloop.serving.listing import Lister, Wanted, popular_for
 from recloop.serving.rerank import Reranked
 from recloop.serving.schemas import RecommendRequest
 from recloop.serving.sessions import Sessions
@@ -40,9 +40,7 @@ def ask(
         query = Query(wanted.history, wanted.times, wanted.user, wanted.banned, wanted.allowed)
         found = engine.rank([query], wanted.candidates)[0]
     else:
-        codes = engine.popular()
-        codes = codes[~np.isin(codes, wanted.banned)][: wanted.candidates]
-        found = Ranked(codes, 1 / np.arange(1, len(codes) + 1))
+        found = popular_for(engine, None, wanted)
     return Asked(wanted, lister.arrange(engine, wanted, found))
 
 

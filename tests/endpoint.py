@@ -28,8 +28,8 @@ from tests.shop import change_params
 class Client:
     """One connection, kept open."""
 
-    def __init__(self, port: int, key: str | None = None) -> None:
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    def __init__(self, port: int, key: str | None = None, *, patience: float = 20) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=patience)
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
     def connect(self) -> None:
@@ -96,8 +96,8 @@ class Endpoint:
             self._process.send_signal(how)
             self._process.wait(60)
 
-    def client(self, key: str | None = None) -> Client:
-        return Client(self.port, key)
+    def client(self, key: str | None = None, *, patience: float = 20) -> Client:
+        return Client(self.port, key, patience=patience)
 
     def workers(self) -> list[psutil.Process]:
         """The processes that answer."""

@@ -1,9 +1,11 @@
-"""Small packages to serve, with scores that can be read off: popularity's score of an item is its count."""
+"""Small packages to serve, with scores that can be read off: popularity's score of an item is its count, and where
+items have vectors, those that point where the history's do have the highest, the longer the higher."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ import torch
 
 from recloop.files import sha256, write_json
 from recloop.models.catalogue import build
+from recloop.models.mf import MatrixFactorisation
 from recloop.models.popularity import Popularity
 from recloop.serving.parcel import package_sha256
 
@@ -25,15 +28,28 @@ def write_package(
     histories: Mapping[str, Sequence[str]] = HISTORIES,
     watermark: int = 0,
     exclude_seen: bool = True,
+    vectors: Sequence[Sequence[float]] | None = None,
+    columns: Mapping[str, Any] | None = None,
+    popular: Sequence[int] | None = None,
 ) -> Path:
-    """Write a package whose model ranks items by `counts`; what is popular is the same backwards."""
+    """Write a package whose model ranks items by `counts`; what is popular is the same backwards.
+
+    Args:
+        vectors: of the items; the model is then `mf`, and `counts` names the items only.
+        columns: what else is known of the items.
+        popular: item codes, instead of all backwards.
+    """
     items = list(counts)
-    model = build("popularity", {}, catalogue_size=len(items), user_count=len(histories), max_history=10)
-    assert isinstance(model, Popularity)
-    model.counts.copy_(torch.tensor(list(counts.values())))
+    sizes = {"catalogue_size": len(items), "user_count": len(histories), "max_history": 10}
+    model = build("popularity", {}, **sizes) if vectors is None else build("mf", {"dim": len(vectors[0])}, **sizes)
+    with torch.no_grad():
+        if isinstance(model, Popularity):
+            model.counts.copy_(torch.tensor(list(counts.values())))
+        if isinstance(model, MatrixFactorisation):
+            model.items.weight.copy_(torch.tensor(vectors))
     model.save(folder)
     titles = [f"Item {item}" for item in items]
-    pq.write_table(pa.table({"item_id": items, "title": titles}), folder / "items.parquet")
+    pq.write_table(pa.table({"item_id": items, "title": titles, **(columns or {})}), folder / "items.parquet")
     codes = [[items.index(item) for item in history] for history in histories.values()]
     times = [[1_700_000_000_000_000 + place for place in range(len(history))] for history in codes]
     users = pa.table(
@@ -48,14 +64,14 @@ def write_package(
         folder / "package.json",
         {
             "format": 1,
-            "model": "popularity",
+            "model": model.name,
             "max_history": 10,
             "exclude_seen": exclude_seen,
             "feedback_watermark": watermark,
             "data_sha256": "d" * 64,
             "model_sha256": sha256(folder / "model.safetensors"),
             "newest": None,
-            "popular": list(reversed(range(len(items)))),
+            "popular": list(reversed(range(len(items)))) if popular is None else list(popular),
             "metrics": {"ndcg_at_10": 0.5},
         },
     )

@@ -161,12 +161,20 @@ def snapshot() -> None:
 @app.command()
 def promote(
     model: Annotated[str | None, typer.Argument(help="Default: the best one of the comparison.")] = None,
-    reason: Annotated[str, typer.Option(help="Why it was trained; kept with the version.")] = "a person asked",
+    reason: Annotated[str | None, typer.Option(help="Why; kept with the version. Default: a person asked.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="A version in the registry: champion without the test, for a --reason.")
+    ] = None,
 ) -> None:
     """Register a trained model; make it champion if it is better. Both are judged on the same users."""
-    from recloop.registry.promotion import promote
+    from recloop.registry.promotion import promote, promote_version
 
-    print(promote(Project.find(), model, reason=reason))
+    if version is None:
+        print(promote(Project.find(), model, reason=reason or "a person asked"))
+    elif model is not None or not reason:
+        raise typer.BadParameter("it goes with a --reason, and without a model", param_hint="--version")
+    else:
+        print(promote_version(Project.find(), version, reason=reason))
 
 
 @app.command()

@@ -13,7 +13,8 @@
     │   ├── RequestError        it was asked for something that cannot be
     │   ├── OverloadError       it has more to do than it can do soon
     │   ├── NotFoundError       what was asked about is not there
-    │   └── ConflictError       as things are, it cannot be done
+    │   ├── ConflictError       as things are, it cannot be done
+    │   └── EndpointError       what the endpoint said to a client of it instead of an answer
     ├── DatabaseError     the SQL database does not answer, is damaged, or refuses what it was given
     └── PlatformError     a process of the platform does not start or answer
 
@@ -95,6 +96,18 @@ class NotFoundError(ServingError):
 
 class ConflictError(ServingError):
     """As things are, what was asked for cannot be done."""
+
+
+class EndpointError(ServingError):
+    """What the endpoint said to a client of it instead of an answer.
+
+    Args:
+        status: of HTTP, e.g. 404; None where nothing answered.
+    """
+
+    def __init__(self, message: str, *, remedy: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
 
 
 class DatabaseError(RecloopError):

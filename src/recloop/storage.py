@@ -43,7 +43,7 @@ def connect(url: str, *, lock_seconds: float | None = None) -> Engine:
     readers do not wait for the writer.
 
     Args:
-        url: of the database.
+        url: of the database; PostgreSQL's as its other clients take it, too (`postgresql://…`, `postgres://…`).
         lock_seconds: how long a statement may wait for a lock; by default LOCK_SECONDS in SQLite, and as long as
             it takes in PostgreSQL.
 
@@ -52,6 +52,7 @@ def connect(url: str, *, lock_seconds: float | None = None) -> Engine:
         DatabaseError: the database does not answer, is damaged, or is of a newer revision than this code.
     """
     try:
+        url = _with_driver(url)
         if make_url(url).get_backend_name() == "sqlite":
             engine = _sqlite(url, LOCK_SECONDS if lock_seconds is None else lock_seconds)
         else:
@@ -60,7 +61,7 @@ def connect(url: str, *, lock_seconds: float | None = None) -> Engine:
         why = f"its driver is not installed: {error}" if isinstance(error, ImportError) else error
         raise ConfigError(
             f"storage.database_url, or RECLOOP_DATABASE_URL, cannot be used: {why}",
-            remedy="e.g. sqlite:///var/recloop.db or postgresql+psycopg://user@host/name",
+            remedy="e.g. sqlite:///var/recloop.db or postgresql://user@host/name",
         ) from error
     event.listen(engine, "handle_error", _as_ours)
     with engine.connect() as connection:
@@ -70,6 +71,12 @@ def connect(url: str, *, lock_seconds: float | None = None) -> Engine:
 
         upgrade(engine)
     return engine
+
+
+def _with_driver(url: str) -> str:
+    """PostgreSQL's own URLs with the driver that we have: SQLAlchemy looks for psycopg2, and knows no `postgres`."""
+    scheme, colon, rest = url.partition(":")
+    return f"postgresql+psycopg:{rest}" if colon and scheme in ("postgres", "postgresql") else url
 
 
 def _server(url: str, lock_seconds: float | None) -> Engine:
@@ -139,6 +146,7 @@ def _as_ours(context: ExceptionContext) -> None:
         return  # no engine: the ping before a connection is used again; when that fails, the pool opens a new one
     said = (str(context.original_exception).strip().splitlines() or [type(error).__name__])[0]
     transient = isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError)
+    transient &= "malformed JSON" not in said  # what SQLite calls operational, too
     if "is full" in said:
         remedy = ROOM_REMEDY
     elif "not a database" in said or "malformed" in said:

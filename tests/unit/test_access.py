@@ -86,6 +86,7 @@ def test_a_key_that_asks_for_too_much_is_told_when_to_come_back(store: KeyStore)
     assert error.status == 429
     assert error.retry_after is not None
     assert 1 < error.retry_after <= 2
+    assert error.remedy == "send it again in 2 s", "as the header says, which has whole seconds"
     access.admit(request(other), "events")
     with pytest.raises(RefusedError):
         access.charge(caller, 1)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from recloop.config import Rerank, Serving
-from recloop.errors import OverloadError, ServingError
+from recloop.errors import OverloadError, RequestError, ServingError
 from recloop.serving.answers import Answers
 from recloop.serving.engine import Engine
 from recloop.serving.events import Seen
 from recloop.serving.impressions import Impression
+from recloop.serving.listing import Lister
 from recloop.serving.live import Served
 from recloop.serving.metrics import Metrics
 from recloop.serving.parsing import parse
@@ -46,6 +47,10 @@ class Kept:
 
     def put(self, impression: Impression) -> None:
         self.shown.append(impression)
+
+    async def ask_all(self, *requests: dict[str, Any]) -> list[dict[str, Any]]:
+        parsed = [parse(RecommendRequest, json.dumps(request).encode(), LIMITS) for request in requests]
+        return [json.loads(answer) for answer in await self.answers.answer_all(parsed)]
 
     async def ask(self, **request: Any) -> dict[str, Any]:
         body = json.dumps(request).encode()
@@ -127,12 +132,41 @@ def test_what_others_do_ends_nothing(kept: Kept) -> None:
 def test_a_list_of_what_is_popular_ends_when_something_else_is(kept: Kept) -> None:
     async def run() -> None:
         kept.answers.popular = {kept.champion.engine: Popular(np.array([0, 1]), {("country", "DE"): np.array([2])})}
-        assert items(await kept.ask(user_id="new")) == ["a", "b"]
-        assert items(await kept.ask(user_id="new", context={"country": "DE"})) == ["c", "a", "b"]
-        assert kept.knows(user_id="new")
+        assert items(await kept.ask(user_id="new", k=2)) == ["a", "b"]
+        assert items(await kept.ask(user_id="new", k=3, context={"country": "DE"})) == ["c", "a", "b"]
+        assert kept.knows(user_id="new", k=2)
         kept.answers.popular = {kept.champion.engine: Popular(np.array([1, 0]), {})}
-        assert not kept.knows(user_id="new")
-        assert items(await kept.ask(user_id="new")) == ["b", "a"]
+        assert not kept.knows(user_id="new", k=2)
+        assert items(await kept.ask(user_id="new", k=2)) == ["b", "a"]
+
+    asyncio.run(run())
+
+
+def test_a_list_says_of_what_is_popular_what_it_was_made_from_and_not_what_came_meanwhile(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrange = Lister.arrange
+
+    def meanwhile(*given: Any) -> Any:  # as from another thread
+        kept.answers.popular = {kept.champion.engine: Popular(np.array([1, 0]), {})}
+        return arrange(*given)
+
+    async def run() -> None:
+        kept.answers.popular = {kept.champion.engine: Popular(np.array([0, 1]), {})}
+        monkeypatch.setattr(Lister, "arrange", meanwhile)
+        assert items(await kept.ask(user_id="new", k=2)) == ["a", "b"]
+        assert not kept.knows(user_id="new", k=2)
+
+    asyncio.run(run())
+
+
+def test_behind_what_is_popular_now_comes_what_was_in_the_packages_data(kept: Kept) -> None:
+    """Popular are c and a; the package's data has e, d, c, b, a."""
+
+    async def run() -> None:
+        kept.answers.popular = {kept.champion.engine: Popular(np.array([2, 0]), {})}
+        assert items(await kept.ask(k=4)) == ["c", "a", "e", "d"]
+        assert items(await kept.ask(k=2, filters={"title": ["Item b", "Item d"]})) == ["d", "b"]
 
     asyncio.run(run())
 
@@ -187,14 +221,70 @@ def test_the_challenger_in_shadow_is_written_down_under_the_same_request(kept: K
     asyncio.run(run())
 
 
-def test_rules_that_leave_too_few_ask_the_model_for_those_they_let_in(tmp_path: Path) -> None:
-    """Of two candidates the rule keeps none: only asking again finds the last item."""
+def test_what_cannot_be_asked_of_the_challengers_items_is_not_asked_in_shadow(tmp_path: Path) -> None:
+    """Only version 1 has years."""
+    kept = Kept(tmp_path)
+    kept.champion = served(1, write_package(tmp_path / "dated", columns={"year": [1, 2, 3, 4, 5]}))
+    kept.answers.plan = Plan(kept.champion, kept.challenger, Split(shadow=True))
+    troubles: list[object] = []
 
     async def run() -> None:
-        kept = Kept(tmp_path, rerank=Rerank(keep={"title": "Item e"}, pool=2))
-        answer = await kept.ask(user_id="ann", k=2, explain=True)
-        assert items(answer) == ["e"]
-        assert items(await kept.ask(user_id="nobody", k=2)) == ["e"]
+        asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
+        assert items(await kept.ask(user_id="ann", filters={"year": {"min": 4}})) == ["d", "e"]
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert [shown.shown.variant for shown in kept.shown] == ["champion"]
+    assert troubles == []
+
+
+def test_rules_that_leave_too_few_ask_the_model_for_those_they_let_in_and_tell_what_they_left_out(
+    tmp_path: Path,
+) -> None:
+    """Of ann's first two candidates, b and c, the rule keeps none, of a guest's, e and d, one. Asked again, the model
+    has e for her, and a is behind all that is popular."""
+
+    async def run() -> None:
+        kept = Kept(tmp_path, rerank=Rerank(keep={"title": ["Item a", "Item e"]}, pool=2))
+        answer = await kept.ask(user_id="ann", k=1, explain=True)
+        assert [(item["item_id"], item["reason"]["model_rank"]) for item in answer["items"]] == [("e", 1)]
+        assert answer["explanation"] == {"left_out": {"keep": 2}, "candidates": 1}
+        answer = await kept.ask(k=1, explain=True)
+        assert answer["explanation"] == {"left_out": {"keep": 1}, "candidates": 2}, "one is enough"
+        answer = await kept.ask(k=2, exclude=["c", "d"], explain=True)
+        assert [(item["item_id"], item["reason"]["model_rank"]) for item in answer["items"]] == [("e", 1), ("a", 3)]
+        assert answer["explanation"] == {"left_out": {"keep": 1}, "candidates": 3}
+
+    asyncio.run(run())
+
+
+def test_in_a_batch_all_lists_are_by_one_plan(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Lister.wanted
+
+    def meanwhile(*given: Any) -> Any:  # a swap between the first and the second one
+        found = wanted(*given)
+        kept.answers.plan = Plan(kept.challenger, None, Split())
+        return found
+
+    async def run() -> None:
+        monkeypatch.setattr(Lister, "wanted", meanwhile)
+        answers = await kept.ask_all(*({"user_id": user, "k": 1} for user in ("ann", "new", "newer")))
+        assert [(answer["model_version"], items(answer)) for answer in answers] == [(1, ["b"]), (1, ["e"]), (1, ["e"])]
+
+    asyncio.run(run())
+
+
+def test_of_a_batch_that_is_not_sent_nothing_is_written_down(tmp_path: Path) -> None:
+    async def run() -> None:
+        kept = Kept(tmp_path, max_waiting=2)
+        with pytest.raises(RequestError, match="no attribute 'colour'"):
+            await kept.ask_all({"user_id": "new"}, {"user_id": "ann"}, {"filters": {"colour": "red"}})
+        with pytest.raises(OverloadError):
+            await kept.ask_all({"user_id": "new"}, *[{"user_id": "ann", "k": k} for k in (1, 2, 3)])
+        await asyncio.sleep(0.01)
+        assert kept.shown == []
+        await kept.ask_all({"user_id": "new"}, {"user_id": "ann"})
+        assert [shown.shown.user_id for shown in kept.shown] == ["new", "ann"]
 
     asyncio.run(run())
 

@@ -127,6 +127,13 @@ def test_what_the_system_refuses_is_said_without_a_traceback(tmp_path: Path) -> 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [[], ["sasrec", "--reason", "it sold more"]])
+def test_a_version_is_promoted_for_a_reason_and_without_a_model(tmp_path: Path, arguments: list[str]) -> None:
+    done = recloop(tmp_path, "promote", "--version", "2", *arguments)
+    assert done.returncode == 2
+    assert "it goes with a --reason, and without a model" in done.stderr
+
+
 def test_check_looks_at_the_folder_of_the_source(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text()
     for folder, said in (

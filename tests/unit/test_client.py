@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from recloop.errors import ServingError
-from recloop.serving.client import Client
+from recloop.errors import EndpointError
+from recloop.serving.client import ROLLBACK_SECONDS, Client
+from recloop.serving.openapi import describe_api
 
 ANSWER = {
     "request_id": "r1",
@@ -70,28 +73,98 @@ def test_events_get_an_id_once_so_that_trying_again_counts_nothing_twice(monkeyp
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_what_would_be_refused_again_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     server = Server(refusal(status))
-    with pytest.raises(ServingError, match="not now\n  → later"):
+    with pytest.raises(EndpointError, match="not now\n  → later") as caught:
         server.client(monkeypatch).similar("a")
     assert len(server.asked) == 1
+    assert caught.value.status == status
 
 
 def test_after_the_last_attempt_it_says_what_the_endpoint_said(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(*(refusal(429) for _ in range(2)))
-    with pytest.raises(ServingError, match="not now"):
+    with pytest.raises(EndpointError, match="not now") as caught:
         server.client(monkeypatch, attempts=2).model()
     assert len(server.asked) == 2
+    assert caught.value.status == 429
 
 
-@pytest.mark.parametrize("answer", [httpx.ConnectError("refused"), httpx.Response(502, text="<html>")])
-def test_no_endpoint_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception) -> None:
+@pytest.mark.parametrize(
+    ("answer", "status"), [(httpx.ConnectError("refused"), None), (httpx.Response(502, text="<html>"), 502)]
+)
+def test_no_endpoint_is_said_to_be_none(
+    monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception, status: int | None
+) -> None:
     server = Server(answer)
-    with pytest.raises(ServingError, match=r"does not answer: refused|HTTP 502"):
+    with pytest.raises(EndpointError, match=r"does not answer: refused|HTTP 502") as caught:
         server.client(monkeypatch, attempts=1).model()
+    assert caught.value.status == status
 
 
 @pytest.mark.parametrize("call", [Client.user, Client.forget])
 def test_ids_are_quoted_in_paths(monkeypatch: pytest.MonkeyPatch, call: Callable[..., Any]) -> None:
     server = Server(refusal(404))
-    with pytest.raises(ServingError):
+    with pytest.raises(EndpointError):
         call(server.client(monkeypatch), "a/b ö?")
     assert server.asked[0].url.raw_path == b"/users/a%2Fb%20%C3%B6%3F"
+
+
+def test_several_lists_come_as_they_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    explained = ANSWER | {
+        "items": [
+            {
+                "item_id": "a",
+                "title": None,
+                "score": 0.5,
+                "reason": {"because_of": ["b"], "model_rank": 1, "moved_by": [], "propensity": None},
+            }
+        ],
+        "explanation": {"left_out": {}, "candidates": 1},
+    }
+    server = Server(httpx.Response(200, json={"answers": [ANSWER, explained]}))
+    answer = server.client(monkeypatch).recommend_batch([{"user_id": "ann"}, {"history": ["b"], "explain": True}])
+    assert [type(each).__name__ for each in answer.answers] == ["RecommendAnswer", "ExplainedAnswer"]
+    assert server.asked[0].url.path == "/recommend/batch"
+    assert json.loads(server.asked[0].content) == {
+        "requests": [{"user_id": "ann"}, {"history": ["b"], "explain": True}]
+    }
+
+
+def test_an_admin_reloads_and_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = ({"version": 3, "changed": True}, {"challenger": 0.1, "shadow": False})
+    server = Server(*(httpx.Response(200, json=answer) for answer in answers))
+    client = server.client(monkeypatch)
+    assert client.reload().changed
+    assert client.split(0.1).challenger == 0.1
+    assert [(asked.url.path, json.loads(asked.content)) for asked in server.asked] == [
+        ("/admin/reload", {}),
+        ("/admin/split", {"challenger": 0.1, "shadow": False}),
+    ]
+
+
+@pytest.mark.parametrize("answer", [httpx.ReadTimeout("slow"), refusal(503), refusal(429)])
+def test_a_rollback_is_never_sent_twice_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception
+) -> None:
+    server = Server(answer)
+    with pytest.raises(EndpointError):
+        server.client(monkeypatch).rollback("it sells nothing")
+    (asked,) = server.asked
+    assert (asked.url.path, json.loads(asked.content)) == ("/admin/rollback", {"reason": "it sells nothing"})
+    assert asked.extensions["timeout"]["read"] == ROLLBACK_SECONDS
+
+
+def test_every_operation_of_the_api_is_a_method_of_its_name() -> None:
+    operations = [
+        operation for path in describe_api()["paths"].values() for operation in path.values() if "tags" in operation
+    ]
+    named = {operation["operationId"] for operation in operations if operation["tags"] != ["health"]}
+    assert len(named) == 10
+    assert {name for name in named if not callable(getattr(Client, name, None))} == set()
+
+
+def test_it_needs_only_httpx_and_pydantic() -> None:
+    """Another project installs these, and not torch, BentoML and a database's drivers."""
+    script = "import sys, recloop.serving.client; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"torch", "numpy", "pyarrow", "bentoml", "sqlalchemy", "psycopg", "ruamel", "mlflow"}
+    assert {"httpx", "pydantic"} <= set(loaded)
+    assert heavy & set(loaded) == set()

@@ -17,8 +17,10 @@ from recloop.errors import ModelError, RecloopError, ServingError
 from recloop.files import sha256
 from recloop.models.catalogue import build, load_model
 from recloop.serving.engine import NOBODY, Engine, Query, best
+from recloop.serving.sessions import Sessions
+from recloop.serving.tables import user_hash
 from tests.asking import ask, ids
-from tests.packages import write_package
+from tests.packages import COUNTS, write_package
 
 
 @pytest.fixture
@@ -50,6 +52,26 @@ def test_an_unknown_user_without_history_gets_what_is_popular(engine: Engine) ->
         assert answer.wanted.strategy == "popular"
         assert ids(engine, answer) == ["e", "d", "c"]
         assert [placed.score for placed in answer.listed.items] == [1.0, 1 / 2, 1 / 3]
+
+
+def test_behind_what_is_popular_comes_the_rest_of_the_catalogue(tmp_path: Path) -> None:
+    """Popular are d and b; of the others e has nine training events, a and c have two."""
+    trained = {"train_count": [2, 0, 2, 1, 9]}
+    engine = Engine.load(write_package(tmp_path / "v1", popular=[3, 1], columns=trained))
+    assert asked(engine, k=10) == ["d", "b", "e", "a", "c"]
+    assert asked(engine, k=2) == ["d", "b"]
+    assert asked(engine, k=2, filters={"title": ["Item c", "Item b", "Item a"]}) == ["b", "a"]
+    assert asked(engine, k=2, exclude=["d", "e"], filters={"title": ["Item c", "Item e"]}) == ["c"]
+    without = Engine.load(write_package(tmp_path / "v2", popular=[3]))
+    assert asked(without, k=10) == ["d", "a", "b", "c", "e"], "where nothing is told of training events, by code"
+
+
+def test_who_was_forgotten_is_nobody_to_the_model_whatever_history_they_bring(engine: Engine) -> None:
+    sessions = Sessions(100)
+    assert ask(engine, "ann", ["b"], sessions=sessions).wanted.user == engine.user("ann") != NOBODY
+    sessions.forget(user_hash("ann"), 2**62, 0)
+    assert ask(engine, "ann", ["b"], sessions=sessions).wanted.user == NOBODY
+    assert ask(engine, "ann", sessions=sessions).wanted.user == NOBODY
 
 
 def test_an_unknown_user_with_a_history_gets_the_model(engine: Engine) -> None:
@@ -163,6 +185,18 @@ def weights_that_are_not_numbers(folder: Path) -> None:
     write_package(folder, counts=dict.fromkeys("abcde", float("nan")))
 
 
+def a_score_that_is_not_a_number(folder: Path) -> None:
+    write_package(folder, counts=COUNTS | {"c": float("nan")})
+
+
+def a_score_without_end(folder: Path) -> None:
+    write_package(folder, counts=COUNTS | {"c": float("inf")})
+
+
+def a_vector_that_is_not_numbers(folder: Path) -> None:
+    write_package(folder, vectors=[[1, 0], [1, 1], [0, float("nan")], [0, 1], [2, 0]])
+
+
 def fewer_items(folder: Path) -> None:
     pq.write_table(pq.read_table(folder / "items.parquet").slice(0, 4), folder / "items.parquet")
     change(folder, popular=[0])
@@ -195,6 +229,9 @@ DAMAGE = {
     "weights cut short": (lambda f: cut_in_half(f / "model.safetensors"), "truncated or damaged"),
     "other weights": (other_weights, "its checksum differs"),
     "weights that are not numbers": (weights_that_are_not_numbers, "scores are not numbers"),
+    "one item's score": (a_score_that_is_not_a_number, "scores are not numbers"),
+    "one item's score without end": (a_score_without_end, "scores are not numbers"),
+    "one item's vector": (a_vector_that_is_not_numbers, "the vectors of 1 of 5 items are not numbers"),
     "no model.json": (lambda f: (f / "model.json").unlink(), "model.json is missing"),
     "items cut short": (lambda f: cut_in_half(f / "items.parquet"), "items.parquet is damaged"),
     "other times": (other_times, "histories.parquet has other times than items"),

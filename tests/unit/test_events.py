@@ -6,12 +6,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from recloop.errors import ServingError
-from recloop.serving import events as module
-from recloop.serving.events import Event, EventStore, Forgotten, events
-from recloop.serving.impressions import impressions
+from recloop.serving.events import Event, EventStore, events
 from recloop.storage import connect
 
 
@@ -150,32 +148,3 @@ def test_an_event_is_stored_with_all_that_was_said_of_it(store: EventStore) -> N
         first, second = connection.execute(select(events).order_by(events.c.seq)).mappings().all()
     assert {name: first[name] for name in vars(one)} == vars(one)
     assert (second["item_id"], second["context"]) == ("c", None)
-
-
-def show(store: EventStore, *user_ids: str | None) -> None:
-    shown = {
-        "request_id": "r", "served_at": 0, "version": 1, "variant": "champion", "strategy": "model", "items": ["a"],
-        "scores": [1.0], "history_length": 0,
-    }  # fmt: skip
-    with store._database.begin() as connection:
-        connection.execute(insert(impressions), [shown | {"user_id": user_id} for user_id in user_ids])
-
-
-def test_a_user_who_is_forgotten_leaves_no_events_and_no_name(
-    store: EventStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "STRETCH", 2)
-    store.add([event("1", "ann"), event("2", "bob"), event("3", "ann")])
-    show(store, "ann", "bob", None, "ann", "ann")
-    assert store.forget("ann") == Forgotten(events=2, impressions=3)
-    assert [seen.user_id for seen in store.after(0)] == ["bob"]
-    with store._database.connect() as connection:
-        named = connection.execute(select(impressions.c.user_id).order_by(impressions.c.seq)).scalars().all()
-    assert named == [None, "bob", None, None, None]
-    assert store.forget("ann") == Forgotten(0, 0)
-
-
-def test_an_event_of_a_forgotten_user_may_come_again_with_a_seq_of_its_own(store: EventStore) -> None:
-    store.add([event("1"), event("2")])
-    store.forget("ann")
-    assert [seen.seq for seen in store.add([event("2")]).new] == [3]

@@ -38,7 +38,7 @@ SCHEMA = from_dict(describe_api())
 OPERATIONS = {
     f"{found.ok().method.upper()} {found.ok().path}": found.ok()
     for found in SCHEMA.get_all_operations()
-    if not found.ok().path.startswith(("/livez", "/readyz", "/metrics"))
+    if not found.ok().path.startswith(("/livez", "/healthz", "/readyz", "/metrics"))
 }
 
 

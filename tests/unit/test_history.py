@@ -83,6 +83,16 @@ def test_an_alias_moved_by_hand_is_found_once_and_recorded_as_outside(ledger: Le
     assert len(ledger.rows()) == 2
 
 
+def test_who_is_champion_already_when_the_history_begins_was_not_moved(ledger: Ledger) -> None:
+    assert ledger.reconcile(version(3)) is True
+
+    (first,) = ledger.rows()
+    assert (first.version, first.previous, first.action) == (3, None, "outside")
+    assert first.reason.startswith("champion already when this history began: in a new database")
+    assert ledger.reconcile(version(4)) is True
+    assert ledger.rows()[1].reason.startswith("the alias was found moved")
+
+
 def test_a_registry_that_begins_anew_is_another_champion_of_the_same_number(ledger: Ledger) -> None:
     ledger.append(version(1), None, "promote", "first", {})
 

@@ -131,11 +131,22 @@ def test_what_a_dead_database_does_not_take_at_the_end_is_counted(database: Engi
     assert (tally.stored, tally.dropped) == (0, 7)
 
 
-def test_a_row_that_the_database_refuses_does_not_hold_up_the_rest(database: Engine, tally: Tally) -> None:
+@pytest.mark.parametrize(
+    "refused",
+    [
+        impression(1, user_id=b"\xff".decode("utf-8", "surrogateescape")),
+        Impression("r1", 1, replace(impression(1).shown, scores="[NaN]")),
+    ],
+    ids=["no text", "no JSON"],
+)
+def test_a_row_that_the_database_refuses_does_not_take_others_with_it(
+    database: Engine, tally: Tally, refused: Impression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.5)  # they come together
     writer = log(database, tally)
-    writer.put(impression(1, user_id=b"\xff".decode("utf-8", "surrogateescape")))
-    eventually(lambda: tally.dropped == 1)
-    writer.put(impression(2))
-    eventually(lambda: tally.stored == 1)
+    time.sleep(0.05)
+    for each in (impression(0), refused, *map(impression, range(2, 7))):
+        writer.put(each)
+    eventually(lambda: (tally.stored, tally.dropped) == (6, 1))
     writer.close()
-    assert [row[1] for row in rows(database)] == ["r2"]
+    assert [row[1] for row in rows(database)] == ["r0", *(f"r{number}" for number in range(2, 7))]

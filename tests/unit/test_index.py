@@ -271,11 +271,3 @@ def test_the_size_of_the_catalogue_decides(vectors: np.ndarray) -> None:
     assert isinstance(build_retriever(vectors[:1000]), Exact)
     assert isinstance(build_retriever(vectors[:1000], exact_up_to=1000), Exact)
     assert isinstance(build_retriever(vectors[:1000], exact_up_to=999), Approximate)
-
-
-def test_vectors_that_are_not_numbers_are_no_reason_to_fail(vectors: np.ndarray) -> None:
-    broken = vectors[:1000].copy()
-    broken[7, 0] = np.nan
-    codes, scores = build_retriever(broken, exact_up_to=0).search(vectors[:1], 1000)
-    assert 7 not in codes
-    assert not np.isnan(scores).any()

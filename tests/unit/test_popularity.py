@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from recloop.serving import popularity
 from recloop.serving.engine import Engine
 from recloop.serving.events import Seen
 from recloop.serving.popularity import PopularNow
@@ -83,6 +84,29 @@ def test_an_event_from_the_future_counts_as_of_now(engine: Engine, clock: Clock)
     assert top(popular, engine) == ["e", "d", "a"]
 
 
+def test_when_the_clock_is_set_back_what_was_counted_weighs_as_before(engine: Engine, clock: Clock) -> None:
+    popular = PopularNow(24 * HOUR, clock)
+    clock.now += 24 * HOUR
+    popular.add([seen("b", clock.now, country="DE")])
+    clock.now -= 48 * HOUR
+    popular.add([seen("c", clock.now, country="DE")] * 2)
+    assert top(popular, engine, ("country", "DE")) == ["c", "b", "e", "d"], "two clicks are more than one"
+    clock.now += 24 * HOUR
+    popular.add([seen("b", clock.now, country="DE")])
+    assert top(popular, engine, ("country", "DE")) == ["b", "c", "e", "d"], "half a click and one against two halves"
+
+
+@pytest.mark.parametrize(("years", "expected"), [(50, ["a", "e", "d"]), (-50, ["b", "a", "e", "d"])])
+def test_a_clock_that_is_set_right_by_decades_breaks_nothing(
+    engine: Engine, clock: Clock, years: int, expected: list[str]
+) -> None:
+    popular = PopularNow(HOUR, clock)
+    popular.add([seen("b", clock.now)] * 9)
+    clock.now += years * 8766 * HOUR
+    popular.add([seen("a", clock.now)])
+    assert top(popular, engine) == expected
+
+
 def test_a_context_has_a_list_of_its_own_before_everybodys(engine: Engine, clock: Clock) -> None:
     popular = PopularNow(24 * HOUR, clock)
     popular.add([seen("b", clock.now, country="DE"), seen("d", clock.now, country="DE"), seen("c", clock.now)])
@@ -104,3 +128,34 @@ def test_lists_say_whether_they_are_the_same(engine: Engine, clock: Clock) -> No
     assert popular.lists(engine).same_as(before), "it was the first already"
     popular.add([seen("e", clock.now, country="DE")])
     assert not popular.lists(engine).same_as(before)
+
+
+def test_junk_contexts_do_not_push_out_one_that_is_used(
+    engine: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(popularity, "CONTEXTS", 10)
+    popular = PopularNow(24 * HOUR, clock)
+    popular.add(seen("a", clock.now, junk=str(number)) for number in range(50))
+    for number in range(100):
+        popular.add([seen("b", clock.now, country="DE"), seen("a", clock.now, junk=f"late {number}")])
+    assert top(popular, engine, ("country", "DE"))[0] == "b"
+    assert len(popular.lists(engine).by_context) <= 21
+
+
+def test_junk_items_do_not_push_out_those_that_are_clicked(
+    engine: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(popularity, "COUNTED", 10)
+    popular = PopularNow(24 * HOUR, clock)
+    for number in range(100):
+        popular.add([seen("b", clock.now, country="DE"), seen(f"junk {number}", clock.now, country="DE")])
+        assert top(popular, engine)[0] == ("e" if number < 14 else "b")
+    assert top(popular, engine, ("country", "DE")) == ["b", "e", "d"]
+
+
+def test_items_are_counted_before_a_version_knows_them_and_after_it_has_gone(engine: Engine, clock: Clock) -> None:
+    popular = PopularNow(24 * HOUR, clock)
+    popular.add([seen(f"new {number}", clock.now) for number in range(3000)])
+    assert top(popular, engine) == ["e", "d"]
+    popular.add([seen("a", clock.now)] * 9)
+    assert top(popular, engine) == ["e", "a", "d"]

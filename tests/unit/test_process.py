@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import socket
@@ -158,7 +159,8 @@ def test_it_waits_for_a_champion_serves_it_and_stops_in_good_order(
     assert told["error"] == "no champion is live yet"
     assert "make train" in told["remedy"]
     assert client.post("/model", {})[0] == 503
-    assert answers(port, "/readyz") == 503
+    status, body = client.send("GET", "/readyz")
+    assert (status, json.loads(body)) == (503, told)
     assert client.record({"event_id": "1", "user_id": "ann", "item_id": "b", "event": "click"})["stored"] == 1
     point_at(project.live, 1)
     until(lambda: answers(port, "/readyz") == 200, 30)

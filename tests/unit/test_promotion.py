@@ -17,11 +17,12 @@ from recloop.project import Project
 from recloop.registry import history, promotion, versions
 from recloop.registry.deploy import current
 from recloop.registry.history import show_history
-from recloop.registry.promotion import PromotionReport, promote
+from recloop.registry.promotion import PromotionReport, promote, promote_version
 from recloop.registry.rollback import rollback
 from recloop.registry.tracking import open_tracking
 from recloop.serving.engine import Engine
 from recloop.serving.parcel import package_sha256
+from recloop.serving.pointer import CHALLENGER
 from tests.trained import USERS, make_project, write_model, write_prepared
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +84,7 @@ def test_a_model_that_is_not_better_is_registered_and_rejected_with_the_reason(p
     assert (report.verdict, report.version, report.champion) == ("rejected", 2, 1)
     assert "v2 (popularity) does not become champion, v1 stays" in str(report)
     assert "promotion.min_gain" in str(report)
+    assert str(report).endswith("\nv2 is the challenger now: `POST /admin/split` tries it beside v1")
     assert champion(project) == 1
     assert aliases(project) == {"champion": 1, "challenger": 2}
     tags = versions.get(open_tracking(project), 2).tags
@@ -179,7 +181,7 @@ def test_who_was_compared_with_a_former_champion_does_not_win(
         return compete(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(promotion, "compete", meanwhile)
-    with pytest.raises(PromotionConflict, match="v3 was compared with v1, but meanwhile v2") as caught:
+    with pytest.raises(PromotionConflict, match="v3 was to follow v1, but meanwhile v2 became champion") as caught:
         promote(project, reason="a race")
 
     assert caught.value.exit_code == 4
@@ -388,6 +390,87 @@ def test_a_named_model_is_taken_instead_of_the_best(project: Project) -> None:
     write_json(project.reports / "comparison.json", {"best": "sasrec"})
 
     assert promote(project, "mf", reason="a person likes it").version == 1
+
+
+def test_a_version_that_a_person_names_becomes_champion_without_the_test(project: Project) -> None:
+    promoted(project, "o")
+    promoted(project, "n", "the weekly schedule")
+
+    report = promote_version(project, 2, reason="clicked twice as often")
+
+    assert str(report) == "v2 (popularity) is champion in v1's place: without the test"
+    assert aliases(project) == {"champion": 2}
+    row = history.ledger(project).last()
+    assert row is not None
+    assert (row.version, row.previous, row.action) == (2, 1, "promote")
+    assert row.reason == "clicked twice as often; without the test"
+    live = current(project)
+    assert live is not None
+    assert (live.version, live.previous) == (2, 1)
+    tags = versions.get(open_tracking(project), 2).tags
+    assert tags["recloop.verdict"] == "promoted"
+    assert tags["recloop.reason"] == "the weekly schedule"
+    assert "clicked twice as often; without the test, which said: " in tags["recloop.why"]
+    assert "not surely above 0" in tags["recloop.why"]
+    assert json.loads(tags["recloop.numbers"])["champion_ndcg"] == pytest.approx(0.6309, abs=1e-4)
+
+    assert promote_version(project, 2, reason="again").verdict == "unchanged"
+    assert rollback(project, "a mistake").version == 1
+
+
+def test_a_challenger_that_came_meanwhile_stays_the_challenger(project: Project) -> None:
+    promoted(project, "o")
+    promoted(project, "n")
+    promoted(project, "m")  # v3, while v2 was tried
+
+    promote_version(project, 2, reason="clicked twice as often")
+
+    assert aliases(project) == {"champion": 2, "challenger": 3}
+    beside = current(project, CHALLENGER)
+    assert beside is not None
+    assert beside.version == 3
+
+
+def test_the_first_champion_may_be_named_by_a_person(project: Project) -> None:
+    promoted(project, "o")
+    tracking = open_tracking(project)
+    tracking.client.delete_registered_model_alias(tracking.name, "champion")
+
+    assert promote_version(project, 1, reason="it was taken away by mistake").verdict == "first"
+    assert champion(project) == 1
+
+
+def test_a_version_that_is_named_while_another_wins_is_a_conflict(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(project, "o")
+    promoted(project, "n")
+    promoted(project, "m")
+    try_out = promotion._try_out
+
+    def meanwhile(*args: object) -> object:
+        versions.point(open_tracking(project), "champion", 3)
+        return try_out(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(promotion, "_try_out", meanwhile)
+    with pytest.raises(PromotionConflict, match="v2 was to follow v1, but meanwhile v3 became champion"):
+        promote_version(project, 2, reason="a race")
+    assert champion(project) == 3
+
+
+def test_a_version_that_cannot_be_had_is_not_made_champion(project: Project) -> None:
+    promoted(project, "o")
+    promoted(project, "n")
+    (Path(versions.get(open_tracking(project), 2).source.removeprefix("file://")) / "items.parquet").write_bytes(b"half")
+
+    with pytest.raises(RegistryError, match="the artifacts of v2"):
+        promote_version(project, 2, reason="clicked twice as often")
+    with pytest.raises(RegistryError, match="has no version 9") as caught:
+        promote_version(project, 9, reason="a slip")
+
+    assert "versions: v1, v2" in (caught.value.remedy or "")
+    assert aliases(project) == {"champion": 1, "challenger": 2}
+    assert len(history.ledger(project).rows()) == 1
 
 
 def aliases(project: Project) -> dict[str, int]:

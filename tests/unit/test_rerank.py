@@ -63,7 +63,7 @@ def test_no_candidates_make_an_empty_list() -> None:
     none = np.zeros(0, np.int64)
     rules = Rerank(keep={"stock": True}, age_limit="age", at_most={"brand": 1}, diversity=0.5, explore=0.5)
     result = rerank(none, np.zeros(0), 3, rules, ATTRIBUTES, SIDES.__getitem__, age=None, rng=np.random.default_rng(0))
-    assert result == Reranked((), {"keep": 0, "age_limit": 0, "at_most": 0}, False)
+    assert result == Reranked((), {"keep": 0, "age_limit": 0, "at_most": 0}, 0, False)
 
 
 def test_what_is_not_to_be_kept_is_left_out_and_ranks_stay_the_models() -> None:
@@ -290,6 +290,25 @@ def test_weighed_by_its_propensities_a_place_counts_each_item_that_may_stand_the
     weights = {code: count / DRAWS / (0.5 if code == 3 else 0.1) for code, count in seen.items()}
     assert sorted(weights) == [0, 1, 3, 4, 6, 7]
     assert list(weights.values()) == pytest.approx([1] * 6, abs=0.1)
+
+
+def test_exploration_stays_among_the_first_candidates_that_meet_the_rules() -> None:
+    """The first four in stock are 3, 0, 1 and 5, and two places make a pool of four: 7 and 6 come behind it."""
+    rng, rules = np.random.default_rng(0), Rerank(explore=0.9, keep={"stock": True}, pool=1)
+    seen: set[int] = set()
+    for _ in range(500):
+        result = rerank(POOL, SCORES, 2, rules, ATTRIBUTES, no_likeness, age=None, rng=rng)
+        seen.update(codes(result))
+        first, _ = result.items
+        assert first.propensity == pytest.approx(0.1 if first.code == 3 else 0.45)
+    assert seen == {3, 0, 1, 5}
+
+
+def test_a_list_made_of_more_candidates_tells_what_the_rules_left_out_of_the_first() -> None:
+    first = listed(k=3, keep={"brand": "C"}, at_most={"categories": 1})
+    assert (first.left_out, first.exhausted) == ({"keep": 7, "at_most": 0}, True)
+    more = Reranked(first.items, {"keep": 0, "at_most": 2}, 40, False)
+    assert more.after(first) == Reranked(first.items, {"keep": 7, "at_most": 2}, 40, False)
 
 
 def test_where_there_is_nothing_else_to_show_nothing_is_left_to_chance() -> None:

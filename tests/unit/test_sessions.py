@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recloop.serving.events import Seen
-from recloop.serving.sessions import Sessions, user_hash
+from recloop.serving.sessions import Sessions
+from recloop.serving.tables import user_hash
 
 
 def seen(seq: int, user_id: str, item_id: str, event: str = "click") -> Seen:
@@ -94,9 +95,53 @@ def test_a_rebuild_lets_no_earlier_answer_stand() -> None:
 def test_who_is_forgotten_has_no_events_and_it_is_known_until_when() -> None:
     sessions = Sessions(limit=10)
     sessions.add([seen(1, "ann", "a"), seen(2, "ann", "b", "dismiss"), seen(3, "bob", "b")])
-    sessions.forget(user_hash("ann"), at=1500)
+    sessions.forget(user_hash("ann"), at=1500, last=2)
     assert (items(sessions, "ann", 0), sessions.dismissed("ann")) == ([], [])
     assert (sessions.forgotten_at("ann"), sessions.forgotten_at("bob")) == (1500, 0)
     sessions.add([seen(4, "ann", "c")])
     assert items(sessions, "ann", 0) == ["c"]
     assert items(sessions, "bob", 0) == ["b"]
+
+
+def test_what_was_on_its_way_when_a_user_was_forgotten_does_not_come_back_and_what_they_say_after_counts() -> None:
+    sessions = Sessions(limit=10)
+    sessions.forget(user_hash("ann"), at=1500, last=5)
+    sessions.add([seen(4, "ann", "a"), seen(5, "ann", "b", "dismiss"), seen(6, "ann", "c"), seen(4, "bob", "a")])
+    sessions.add([seen(7, "ann", "d", "dismiss")])
+    sessions.forget(user_hash("ann"), at=1500, last=5)  # told again, e.g. by another process
+    assert (items(sessions, "ann", 0), sessions.dismissed("ann"), items(sessions, "bob", 0)) == (["c"], ["d"], ["a"])
+
+
+def test_who_is_forgotten_while_the_database_is_read_stays_so() -> None:
+    sessions = Sessions(limit=10)
+
+    def stored() -> Iterator[Seen]:
+        yield seen(1, "ann", "a")
+        yield seen(2, "bob", "b")
+        sessions.forget(user_hash("ann"), at=1500, last=1)
+        yield seen(3, "ann", "c")
+
+    sessions.rebuild(stored(), floor=0)
+    assert (items(sessions, "ann", 0), items(sessions, "bob", 0)) == (["c"], ["b"])
+
+
+def test_a_session_that_goes_and_comes_again_has_a_number_it_never_had() -> None:
+    sessions = Sessions(limit=10)
+    numbers = []
+    for seq in range(1, 5):
+        sessions.add([seen(seq, "ann", "a")])
+        numbers.append(sessions.changes("ann"))
+        sessions.forget_until(seq)
+    assert len(set(numbers)) == 4
+
+
+def test_items_of_events_that_are_not_kept_are_known_as_long_as_no_model_knows_them() -> None:
+    sessions = Sessions(limit=2)
+    sessions.add([seen(1, "ann", "a"), seen(2, "ann", "b")])
+    assert set(sessions.passed("ann")) == {"a", "b"}
+    sessions.add([seen(3, "ann", "c"), seen(4, "ann", "c")])
+    assert set(sessions.passed("ann")) == {"a", "b", "c"}
+    sessions.forget_until(2)
+    assert set(sessions.passed("ann")) == {"c"}
+    sessions.forget_until(3)
+    assert sessions.passed("ann") == []

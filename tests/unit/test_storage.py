@@ -35,6 +35,15 @@ def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
     assert caught.value.transient
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_postgresqls_own_urls_are_taken(database_url: str, scheme: str) -> None:
+    engine = connect(database_url.replace("postgresql+psycopg:", f"{scheme}:", 1))
+    with engine.connect() as connection:
+        assert connection.execute(text("select count(*) from events")).scalar_one() == 0
+    engine.dispose()
+
+
 def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
     file = tmp_path / "recloop.db"
     file.write_bytes(b"no database at all" * 500)

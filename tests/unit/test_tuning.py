@@ -605,6 +605,13 @@ def test_a_database_that_is_down_is_named(project: Project, monkeypatch: pytest.
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_postgresqls_own_url_is_taken_by_optuna_too(project: Project, database_url: str) -> None:
+    url = database_url.replace("postgresql+psycopg:", "postgresql:", 1)
+    with opened(url, "plain", Space.of(project.params, "sasrec"), seed=1) as study:
+        assert [trial.state for trial in tried(study)] == ["waiting"]
+
+
 def test_the_shipped_spaces_hold_the_shipped_settings() -> None:
     from tests.conftest import ROOT
 

@@ -43,12 +43,17 @@ class Rerank(Section):
     diversity: float = Field(default=0.0, ge=0, lt=1)
     """How much an item's unlikeness to those above it counts, against its score. 0: not at all."""
     explore: float = Field(default=0.0, ge=0, lt=1)
-    """With which probability each place of a list is given to another candidate, so that more is learnt than what the
-    model believes already."""
+    """With which probability each place of a list is given to another candidate, of the first `pool` that meet the
+    rules, so that more is learnt than what the model believes already."""
     pool: Positive = 100
-    """Candidates that the model gives for a list, where anything of this is done."""
+    """Candidates that the model gives for a list, where anything of this is done; or two for each place, where that is
+    more. If the rules leave too few, it is asked again, for ten times as many that meet `keep` and `age_limit`."""
 
     @property
     def active(self) -> bool:
         """Whether anything is done at all."""
         return any((self.keep, self.age_limit is not None, self.at_most, self.diversity, self.explore))
+
+    def candidates(self, k: int) -> int:
+        """How many candidates the model is first asked for, for a list of `k`."""
+        return max(2 * k, self.pool) if self.active else k

@@ -2,8 +2,8 @@
 history.
 
 The alias in MLflow is the truth of who is live now; the table is the memory of how it came to be. Where the
-two differ (somebody moved the alias by hand, or recloop was killed between the alias and the row),
-`reconcile` appends a row that says so.
+two differ (somebody moved the alias by hand, recloop was killed between the alias and the row, or the
+database is newer than the registry), `reconcile` appends a row that says so.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ championships = Table(
     Column("numbers", JSON, nullable=False),
 )
 
+MOVED = "the alias was found moved: by hand, or by a promotion that was killed before it was recorded"
+FOUND = "champion already when this history began: in a new database beside an older registry, or by a killed promotion"
 TURN_KEY = 0x7265636C
 """PostgreSQL's advisory locks are numbers; this one says "recl"."""
 
@@ -144,13 +146,7 @@ class Ledger:
         newest = self.last()
         if champion is None or (newest is not None and newest.identity == champion.identity):
             return False
-        self.append(
-            champion,
-            newest.version if newest else None,
-            "outside",
-            "the alias was found moved: by hand, or by a promotion that was killed before it was recorded",
-            {},
-        )
+        self.append(champion, newest.version if newest else None, "outside", MOVED if newest else FOUND, {})
         return True
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Who becomes champion: the challenger that beats it on the same users, and nobody else's by accident.
+"""Who becomes champion: the challenger that beats it on the same users, or whom a person names; nobody by accident.
 
 Promoting again what is champion already changes nothing. Of two promotions at once only one wins: the other
 finds another champion than the one it was compared with, and says so (`PromotionConflict`).
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recloop.data.prepared import Prepared
-from recloop.errors import PromotionConflict, ServingError, StageError
+from recloop.errors import ServingError, StageError
 from recloop.files import read_json
 from recloop.pipeline.repro import outdated
 from recloop.project import Project
 from recloop.registry import history, versions
 from recloop.registry.contest import Contest, compete, latency_ms
+from recloop.registry.crowning import crown, standing
 from recloop.registry.deploy import deploy
 from recloop.registry.history import Ledger
 from recloop.registry.package import Package, build_package
@@ -62,15 +63,9 @@ class PromotionReport:
         if self.verdict == "promoted":
             return f"v{self.version} ({self.model}) is champion in v{self.previous}'s place: {self.why}"
         lines = [f"v{self.version} ({self.model}) does not become champion, v{self.champion} stays: {self.why}"]
-        return "\n".join(lines + [f"  - {objection}" for objection in self.objections])
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Who is champion, and by which row of the history: what must not have changed while we compared."""
-
-    champion: Version | None
-    seq: int | None
+        lines += [f"  - {objection}" for objection in self.objections]
+        beside = f"v{self.version} is the challenger now: `POST /admin/split` tries it beside v{self.champion}"
+        return "\n".join([*lines, beside])
 
 
 def promote(
@@ -93,7 +88,7 @@ def promote(
     stages = ["prepare", f"train@{name}", f"evaluate@{name}", *([] if model else ["compare"])]
     _require_fresh(project, stages, outdated)
     tracking, ledger = open_tracking(project), history.ledger(project)
-    before = _standing(tracking, ledger)
+    before = standing(tracking, ledger)
     run = ensure_run(tracking, project, name)
     with tempfile.TemporaryDirectory(prefix="recloop-") as scratch:
         package = build_package(project, name, Path(scratch) / "challenger")
@@ -123,10 +118,45 @@ def promote(
             )
     report = _judge(project, challenger, champion, contest, latency)
     if report.changed:
-        _crown(tracking, ledger, before, challenger, report, reason)
+        crown(tracking, ledger, before, challenger, f"{reason}; {report.why}", report.numbers)
     _note(tracking, report, reason)
     if report.changed:
         deploy(project)
+    return report
+
+
+def promote_version(project: Project, number: int, *, reason: str) -> PromotionReport:
+    """Make a registered version champion because a person says so, without the test; then deploy it.
+
+    It is for what the test cannot see, such as what people did with the lists of a challenger.
+
+    Args:
+        project: the checkout; its stages need not be up to date.
+        number: the version.
+        reason: what the person goes by; kept in the history, and with the version.
+
+    Raises:
+        RegistryError: there is no such version, its artifacts are damaged, or MLflow does not answer.
+        StageError: it cannot be served.
+        PromotionConflict: the champion changed meanwhile; nothing was changed here.
+    """
+    tracking, ledger = open_tracking(project), history.ledger(project)
+    before, version = standing(tracking, ledger), versions.get(tracking, number)
+    model, previous = version.model, before.champion.number if before.champion else None
+    if before.champion is not None and before.champion.identity == version.identity:
+        deploy(project)
+        return PromotionReport("unchanged", model, number, number, number, "there is nothing to change")
+    with tempfile.TemporaryDirectory(prefix="recloop-") as scratch:
+        versions.fetch(tracking, version, Path(scratch) / "package")
+        numbers = {"latency_ms": _try_out(Package.load(Path(scratch) / "package"))}
+    verdict: Verdict = "first" if previous is None else "promoted"
+    report = PromotionReport(verdict, model, number, number, previous, "without the test", numbers=numbers)
+    why = f"{reason}; {report.why}"
+    crown(tracking, ledger, before, version, why, numbers)
+    said = version.tags.get("recloop.why")
+    tags = {"recloop.verdict": verdict, "recloop.why": f"{why}, which said: {said}" if said else why}
+    versions.note(tracking, number, tags)
+    deploy(project)
     return report
 
 
@@ -143,14 +173,6 @@ def _require_fresh(project: Project, stages: Sequence[str], outdated: Outdated) 
     stale = outdated(project, stages)
     if stale:
         raise StageError(f"not up to date: {', '.join(stale)}", remedy="`dvc repro` brings the stages up to date")
-
-
-def _standing(tracking: Tracking, ledger: Ledger) -> Standing:
-    with ledger.turn():
-        champion = versions.champion(tracking)
-        ledger.reconcile(champion)
-        newest = ledger.last()
-    return Standing(champion, newest.seq if newest else None)
 
 
 def _try_out(package: Package) -> float:
@@ -195,24 +217,6 @@ def _judge(
     return PromotionReport(verdict, model, number, now, champion.number, str(contest), objections, contest.numbers())
 
 
-def _crown(
-    tracking: Tracking, ledger: Ledger, before: Standing, challenger: Version, report: PromotionReport, reason: str
-) -> None:
-    """Make the challenger champion, if the champion is still who it was compared with."""
-    with ledger.turn():
-        now, newest = versions.champion(tracking), ledger.last()
-        if _identity(now) != _identity(before.champion) or (newest.seq if newest else None) != before.seq:
-            raise PromotionConflict(
-                f"v{challenger.number} was compared with {_name(before.champion)}, but meanwhile "
-                f"{_name(now)} became champion; nothing was changed",
-                remedy="run `recloop promote` again: it compares with the new champion",
-            )
-        versions.point(tracking, "champion", challenger.number)
-        previous = before.champion.number if before.champion else None
-        ledger.append(challenger, previous, "promote", f"{reason}; {report.why}", report.numbers)
-        versions.point(tracking, "challenger", None)
-
-
 def _note(tracking: Tracking, report: PromotionReport, reason: str) -> None:
     tags = {
         "recloop.verdict": report.verdict,
@@ -221,11 +225,3 @@ def _note(tracking: Tracking, report: PromotionReport, reason: str) -> None:
         "recloop.reason": reason,
     }
     versions.note(tracking, report.version, tags)
-
-
-def _identity(version: Version | None) -> tuple[int, str] | None:
-    return None if version is None else version.identity
-
-
-def _name(version: Version | None) -> str:
-    return "no champion" if version is None else f"v{version.number}"

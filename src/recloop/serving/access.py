@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -94,7 +95,7 @@ class Access:
             raise RefusedError(
                 429,
                 f"key {caller.key_id} asks for more than it may (serving.requests_per_second, serving.burst)",
-                f"send it again in {wait:.1f} s",
+                f"send it again in {math.ceil(wait)} s",
                 retry_after=wait,
             )
 

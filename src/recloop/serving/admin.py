@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from recloop.serving.schemas import (
     SplitAnswer,
     SplitRequest,
 )
-from recloop.serving.sessions import user_hash
+from recloop.serving.tables import user_hash
 from recloop.serving.traffic import Split
 
 A = TypeVar("A", bound=Answer)
@@ -51,29 +52,38 @@ class Admin:
             changed = self._endpoint.follow_versions()
             return ReloadAnswer(version=self._endpoint.describe().version, changed=changed)
 
-        return await self._done(who, "reload", {}, act)
+        def told(answer: ReloadAnswer) -> str:
+            return f"version {answer.version} " + ("is live now" if answer.changed else "stays live, nothing changed")
+
+        return await self._done(who, "reload", {}, act, told, idle=lambda answer: not answer.changed)
 
     async def split(self, request: SplitRequest, who: str | None) -> SplitAnswer:
         """Share traffic out anew."""
 
         def act() -> SplitAnswer:
-            self._endpoint.set_split(Split(request.challenger, request.shadow), who or "nobody named")
+            self._endpoint.set_split(Split(request.challenger, request.shadow), _by(who))
             return SplitAnswer(challenger=request.challenger, shadow=request.shadow)
 
-        return await self._done(who, "split", request.model_dump(), act)
+        return await self._done(who, "split", request.model_dump(), act, lambda _: "done")
 
     async def forget(self, user_id: str, who: str | None) -> ForgottenAnswer:
         """Forget a person; the line names a hash alone."""
-        return await self._done(
-            who, "forget", {"user_hash": user_hash(user_id)}, lambda: self._endpoint.forget(user_id)
-        )
+
+        def told(answer: ForgottenAnswer) -> str:
+            return f"{answer.events} events deleted, {answer.impressions} lists without a name now"
+
+        details: dict[str, object] = {"user_hash": user_hash(user_id)}
+        return await self._done(who, "forget", details, lambda: self._endpoint.forget(user_id), told)
 
     async def rollback(self, request: RollbackRequest, who: str | None) -> RollbackAnswer:
         """Have the registry make the champion before this one champion again, and serve it.
 
         The registry's client is large and slow to load: a process of its own has it, and is gone afterwards.
         """
-        return await self._done(who, "rollback", request.model_dump(), lambda: self._rollback(request.reason))
+        details = request.model_dump()
+        return await self._done(
+            who, "rollback", details, lambda: self._rollback(request.reason), lambda answer: answer.done
+        )
 
     def _rollback(self, reason: str) -> RollbackAnswer:
         if self._project is None:
@@ -104,16 +114,36 @@ class Admin:
         self._endpoint.follow_versions()
         return RollbackAnswer(done=done.stdout.strip(), version=self._endpoint.describe().version)
 
-    async def _done(self, who: str | None, act: str, details: dict[str, object], do: Callable[[], A]) -> A:
-        """`do`, in a thread, with its line."""
+    async def _done(
+        self,
+        who: str | None,
+        act: str,
+        details: dict[str, object],
+        do: Callable[[], A],
+        told: Callable[[A], str],
+        idle: Callable[[A], bool] = lambda _: False,
+    ) -> A:
+        """`do`, in a thread, with its line.
+
+        Args:
+            told: what came of it, for people.
+            idle: whether nothing did.
+        """
 
         def noted() -> A:
             try:
                 answer = do()
             except RecloopError as error:
-                note(self._database, who, act, details, f"failed: {error.message}")
+                note(self._database, who, act, details, f"failed: {error.message}", by=_by(who))
                 raise
-            note(self._database, who, act, details, answer.model_dump_json(exclude={"user_id"}))
+            outcome = answer.model_dump_json(exclude={"user_id"})
+            level = logging.INFO if idle(answer) else logging.WARNING
+            note(self._database, who, act, details, outcome, by=_by(who), told=told(answer), level=level)
             return answer
 
         return await to_thread.run_sync(noted)
+
+
+def _by(who: str | None) -> str:
+    """Who asked: an admin's key is left out only where none is asked for."""
+    return "no key (auth is off)" if who is None else f"key {who}"

@@ -12,16 +12,17 @@ import json
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from recloop.config import Serving
-from recloop.errors import OverloadError, ServingError
+from recloop.errors import RecloopError, ServingError
 from recloop.serving.batcher import Batcher
 from recloop.serving.engine import Engine, Query, Ranked
 from recloop.serving.impressions import Impression, ImpressionLog, Shown
-from recloop.serving.listing import Lister, Wanted
+from recloop.serving.listing import Lister, Wanted, popular_for
 from recloop.serving.live import Served
 from recloop.serving.metrics import Metrics
 from recloop.serving.popularity import Popular
@@ -108,50 +109,67 @@ class Answers:
             ServingError: no champion is live, or too many wait already.
             RequestError: the filters do not fit the items.
         """
-        plan, kept = self._plan, self._made
-        if plan is None:
-            raise ServingError("no champion is live yet", remedy="`recloop deploy` puts it here")
-        served, variant = plan.pick(request.user_id)
-        changes = self._sessions.changes(request.user_id)
-        wanted = self._lister.wanted(request, served.engine, self._sessions)
-        listed = await self._list(served.engine, wanted)
-        made = Made(
-            plan,
-            request.user_id,
-            changes,
-            None if wanted.history else self.popular.get(served.engine),
-            self._lister.body(listed, served.engine, wanted, served.version, variant),
-            self._shown(request, listed, served, variant, wanted),
-        )
+        kept = self._made
+        made = await self._make(self._taken(), request)
         if body is not None and len(body) <= LONGEST_KEY and not self._lister.by_chance:
             kept[body] = made
             if len(kept) > self._serving.kept_answers:
                 kept.popitem(last=False)
+        return self._first_sent(made, request)
+
+    async def answer_all(self, requests: Sequence[RecommendRequest]) -> list[bytes]:
+        """Make several lists, all by one plan. They are sent, and written down, when all of them are there, or none.
+
+        Raises:
+            ServingError: as `answer`.
+            RequestError: as `answer`.
+        """
+        plan = self._taken()
+        all_made = await asyncio.gather(*(self._make(plan, request) for request in requests))
+        return [self._first_sent(made, request) for made, request in zip(all_made, requests, strict=True)]
+
+    def _taken(self) -> Plan:
+        if self._plan is None:
+            raise ServingError("no champion is live yet", remedy="`recloop deploy` puts it here")
+        return self._plan
+
+    async def _make(self, plan: Plan, request: RecommendRequest) -> Made:
+        served, variant = plan.pick(request.user_id)
+        changes = self._sessions.changes(request.user_id)
+        wanted = self._lister.wanted(request, served.engine, self._sessions)
+        # Taken once: another thread may put others in its place while the list is made.
+        popular = None if wanted.history else self.popular.get(served.engine)
+        listed = await self._list(served.engine, wanted, popular)
+        return Made(
+            plan,
+            request.user_id,
+            changes,
+            popular,
+            self._lister.body(listed, served.engine, wanted, served.version, variant),
+            self._shown(request, listed, served, variant, wanted),
+        )
+
+    async def _list(self, engine: Engine, wanted: Wanted, popular: Popular | None) -> Reranked:
+        first = self._lister.arrange(engine, wanted, await self._candidates(engine, wanted, popular))
+        if not first.exhausted:
+            return first
+        wanted = self._lister.narrowed(engine, wanted)  # the rules left too few: ask for those that meet them only
+        return self._lister.arrange(engine, wanted, await self._candidates(engine, wanted, popular)).after(first)
+
+    async def _candidates(self, engine: Engine, wanted: Wanted, popular: Popular | None) -> Ranked:
+        if not wanted.history:
+            return popular_for(engine, popular, wanted)
+        query = Query(wanted.history, wanted.times, wanted.user, wanted.banned, wanted.allowed)
+        return await self._batcher.rank(engine, query, wanted.candidates)
+
+    def _first_sent(self, made: Made, request: RecommendRequest) -> bytes:
+        """The answer, and behind it the challenger's in shadow, where there is one."""
         sent = self._sent(made)
-        if plan.shadow is not None and variant == "champion":
-            shadow = asyncio.create_task(self._shadow(made, request, plan.shadow, sent[15:47].decode()))
+        if made.plan.shadow is not None and made.shown.variant == "champion":
+            shadow = asyncio.create_task(self._shadow(made, request, made.plan.shadow, sent[15:47].decode()))
             self._shadows.add(shadow)
             shadow.add_done_callback(self._shadows.discard)
         return sent
-
-    async def _list(self, engine: Engine, wanted: Wanted) -> Reranked:
-        listed = self._lister.arrange(engine, wanted, await self._candidates(engine, wanted))
-        if listed.exhausted and not wanted.narrowed:  # the rules left too few: ask for those that meet them only
-            wanted = self._lister.narrowed(engine, wanted)
-            listed = self._lister.arrange(engine, wanted, await self._candidates(engine, wanted))
-        return listed
-
-    async def _candidates(self, engine: Engine, wanted: Wanted) -> Ranked:
-        if wanted.history:
-            query = Query(wanted.history, wanted.times, wanted.user, wanted.banned, wanted.allowed)
-            return await self._batcher.rank(engine, query, wanted.candidates)
-        popular = self.popular.get(engine)
-        codes = engine.popular() if popular is None else popular.of(wanted.contexts)
-        codes = codes[~np.isin(codes, wanted.banned)]
-        if wanted.allowed is not None:
-            codes = codes[wanted.allowed[codes]]
-        codes = codes[: wanted.candidates]
-        return Ranked(codes, 1 / np.arange(1, len(codes) + 1))
 
     def _sent(self, made: Made) -> bytes:
         """The answer with an id of its own, written down."""
@@ -166,8 +184,10 @@ class Answers:
         """Have the challenger make its list, to be written down beside the champion's."""
         try:
             wanted = self._lister.wanted(request, served.engine, self._sessions)
-            listed = await self._list(served.engine, wanted)
-        except OverloadError:  # what nobody sees is the first to go
+            listed = await self._list(served.engine, wanted, self.popular.get(served.engine))
+        except RecloopError:
+            # What nobody sees is the first to go where there is too much to do; and what was asked may be nothing that
+            # can be asked of this version, whose items have other columns. Then nothing was shown.
             return
         made.unseen = self._shown(request, listed, served, "shadow", wanted)
         self._impressions.put(Impression(request_id, now_us(), made.unseen))

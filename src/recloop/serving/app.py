@@ -1,9 +1,9 @@
 """The endpoint's HTTP side: an ASGI app that takes the endpoint's own paths before BentoML's middlewares do.
 
-BentoML opens the place for it (`service_class`): health, metrics and static files stay with BentoML, and what a user
-waits for passes none of its spans, histograms and timers, which cost several times what an answer costs. Scoring
-happens on the event loop: it takes about a millisecond of a processor that another thread would only compete for. What
-waits for a disk happens in a thread.
+BentoML opens the place for it (`service_class`): health, metrics and static files stay with BentoML (but for why
+nobody is ready), and what a user waits for passes none of its spans, histograms and timers, which cost several times
+what an answer costs. Scoring happens on the event loop: it takes about a millisecond of a processor that another thread
+would only compete for. What waits for a disk happens in a thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from recloop.config import Serving
 from recloop.errors import ConflictError, NotFoundError, OverloadError, RecloopError, RequestError
-from recloop.serving.openapi import PAGE, describe_api
+from recloop.serving.openapi import describe_api
+from recloop.serving.page import PAGE, SCRIPT
 from recloop.serving.parsing import RefusedError, parse
 from recloop.serving.schemas import (
     Answer,
@@ -69,6 +70,7 @@ PAGE_HEADERS = [
     (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"),
     *SECURITY,
 ]
+SCRIPT_HEADERS = [(b"content-type", b"text/javascript; charset=utf-8"), *SECURITY]
 R = TypeVar("R", bound=Request)
 
 
@@ -104,7 +106,10 @@ class App:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
         if self._endpoint is None or scope["type"] != "http" or path in OPEN or path.startswith(STATIC):
-            await self._bentoml(scope, receive, send)
+            if self._endpoint is not None and path == "/readyz" and (unready := self._endpoint.unready):
+                await _send(send, *self._failed(unready, scope))  # BentoML would say 503 too, and not why
+            else:
+                await self._bentoml(scope, receive, send)
             return
         begin = time.perf_counter()
         name, argument = ("/users/{id}", path[len("/users/") :]) if path.startswith("/users/") else (path, "")
@@ -127,11 +132,9 @@ class App:
             status, headers, answer = self._failed(error, scope)
         finally:
             self._under_way -= 1
-        headers = [*headers, (b"content-length", b"%d" % len(answer))]
         if self._share and random.random() < CLOSED:  # noqa: S311 (nothing is to be kept secret here)
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+            headers = [*headers, (b"connection", b"close")]
+        await _send(send, status, headers, answer)
         self._metrics.requests.labels(name if operations else "other", status).observe(time.perf_counter() - begin)
 
     async def recommend(self, call: Call) -> bytes:
@@ -171,7 +174,8 @@ class App:
 
     async def reload(self, call: Call) -> bytes:
         """`POST /admin/reload`"""
-        self._parse(ReloadRequest, call)
+        if call.body:  # it needs none: `curl -X POST` sends none
+            self._parse(ReloadRequest, call)
         return _json(await self._admin.reload(call.caller.key_id))
 
     async def rollback(self, call: Call) -> bytes:
@@ -189,6 +193,10 @@ class App:
     async def page(self, _call: Call) -> bytes:
         """`GET /`"""
         return PAGE.encode()
+
+    async def script(self, _call: Call) -> bytes:
+        """`GET /docs.js`"""
+        return SCRIPT.encode()
 
     def _served(self) -> Endpoint:
         assert self._endpoint is not None  # noqa: S101 – `__call__` has seen to it
@@ -270,6 +278,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     "/admin/split": {"POST": Operation(App.split, "admin")},
     "/metrics": {"GET": Operation(None, "any")},
     "/docs.json": {"GET": Operation(App.docs, None)},
+    "/docs.js": {"GET": Operation(App.script, None, SCRIPT_HEADERS)},
     "/": {"GET": Operation(App.page, None, PAGE_HEADERS)},
 }
 
@@ -292,6 +301,12 @@ def _user(call: Call) -> str:
         return TypeAdapter(Id).validate_python(call.argument)
     except ValidationError:
         raise RefusedError(422, "that is no user's id", "1 to 256 characters, no control characters") from None
+
+
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _json(answer: Answer) -> bytes:

@@ -5,7 +5,7 @@
         client.record(user_id="42", item_id=answer.items[0].item_id, event="click", request_id=answer.request_id)
 
 It keeps connections open, and tries again what the endpoint could not do at that moment: events have an id of their
-own, so that trying again counts nothing twice.
+own, so that trying again counts nothing twice. It needs httpx and pydantic, and nothing else of what recloop needs.
 """
 
 from __future__ import annotations
@@ -19,25 +19,31 @@ from urllib.parse import quote
 
 import httpx
 
-from recloop.errors import ServingError
+from recloop.errors import EndpointError
 from recloop.serving.schemas import (
     Answer,
+    BatchAnswer,
     EventsAnswer,
     ExplainedAnswer,
     ForgottenAnswer,
     ModelAnswer,
     RecommendAnswer,
+    ReloadAnswer,
+    RollbackAnswer,
     SimilarAnswer,
+    SplitAnswer,
     UserAnswer,
 )
 
 A = TypeVar("A", bound=Answer)
 
 RETRIED = (429, 503)
+ROLLBACK_SECONDS = 150.0
+"""How long a rollback may take: the endpoint gives its registry two minutes"""
 
 
 class Client:
-    """One endpoint. Safe to use from several threads.
+    """One endpoint. Safe to use from several threads. What it cannot have is an `EndpointError`, with the `status`.
 
     Args:
         url: of the endpoint, e.g. http://127.0.0.1:3000
@@ -58,7 +64,7 @@ class Client:
     ) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
-        self._attempts, self._sleep = attempts, sleep
+        self._timeout, self._attempts, self._sleep = timeout, attempts, sleep
 
     def __enter__(self) -> Self:
         return self
@@ -81,17 +87,25 @@ class Client:
             further: what else `RecommendRequest` takes: history, filters, exclude, exclude_seen, context, age.
 
         Raises:
-            ServingError: the endpoint refuses, cannot answer, or is not there.
+            EndpointError: the endpoint refuses, cannot answer, or is not there.
         """
         body = {"user_id": user_id, "k": k, "explain": explain, **further}
         model = ExplainedAnswer if explain else RecommendAnswer
         return self._post("/recommend", {name: value for name, value in body.items() if value is not None}, model)
 
+    def recommend_batch(self, requests: Sequence[Mapping[str, Any]]) -> BatchAnswer:
+        """Several lists, in the order of the requests; each is what `RecommendRequest` takes.
+
+        Raises:
+            EndpointError: as `recommend`.
+        """
+        return self._post("/recommend/batch", {"requests": list(requests)}, BatchAnswer)
+
     def similar(self, item_id: str, **further: Any) -> SimilarAnswer:
         """Items like one; `further`: k, filters, exclude.
 
         Raises:
-            ServingError: as `recommend`; also for an item that the model does not know.
+            EndpointError: as `recommend`; also for an item that the model does not know.
         """
         return self._post("/similar", {"item_id": item_id, **further}, SimilarAnswer)
 
@@ -102,7 +116,7 @@ class Client:
             further: what else `EventRequest` takes: value, timestamp, request_id, context, event_id.
 
         Raises:
-            ServingError: as `recommend`; the event may be stored or not, and can be sent again by its event_id.
+            EndpointError: as `recommend`; the event may be stored or not, and can be sent again by its event_id.
         """
         return self.record_all([{"user_id": user_id, "item_id": item_id, "event": event, **further}])
 
@@ -110,7 +124,7 @@ class Client:
         """Store several, all or none; those without an `event_id` get one.
 
         Raises:
-            ServingError: as `record`.
+            EndpointError: as `record`.
         """
         named = [{"event_id": uuid.uuid4().hex, **event} for event in events]
         return self._post("/events", {"events": named}, EventsAnswer)
@@ -119,7 +133,7 @@ class Client:
         """What is live.
 
         Raises:
-            ServingError: as `recommend`.
+            EndpointError: as `recommend`.
         """
         return self._ask("GET", "/model", None, ModelAnswer)
 
@@ -127,7 +141,7 @@ class Client:
         """What is known of a person.
 
         Raises:
-            ServingError: as `recommend`.
+            EndpointError: as `recommend`.
         """
         return self._ask("GET", f"/users/{quote(user_id, safe='')}", None, UserAnswer)
 
@@ -135,22 +149,56 @@ class Client:
         """Forget a person.
 
         Raises:
-            ServingError: as `recommend`.
+            EndpointError: as `recommend`.
         """
         return self._ask("DELETE", f"/users/{quote(user_id, safe='')}", None, ForgottenAnswer)
+
+    def reload(self) -> ReloadAnswer:
+        """Have it look now which version is to be live.
+
+        Raises:
+            EndpointError: as `recommend`.
+        """
+        return self._post("/admin/reload", {}, ReloadAnswer)
+
+    def rollback(self, reason: str) -> RollbackAnswer:
+        """Make the champion before this one live again. Never tried again: twice goes two versions back.
+
+        Raises:
+            EndpointError: as `recommend`; where its `status` is None or 503, it may be done all the same.
+        """
+        timeout = max(self._timeout, ROLLBACK_SECONDS)
+        return self._ask("POST", "/admin/rollback", {"reason": reason}, RollbackAnswer, attempts=1, timeout=timeout)
+
+    def split(self, challenger: float, *, shadow: bool = False) -> SplitAnswer:
+        """Have the challenger answer a share of the users, or make lists that nobody sees.
+
+        Raises:
+            EndpointError: as `recommend`.
+        """
+        return self._post("/admin/split", {"challenger": challenger, "shadow": shadow}, SplitAnswer)
 
     def _post(self, path: str, body: Mapping[str, Any], model: type[A]) -> A:
         return self._ask("POST", path, body, model)
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None, model: type[A]) -> A:
-        wait = 0.1
-        for attempt in range(1, self._attempts + 1):
-            last = attempt == self._attempts
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        model: type[A],
+        *,
+        attempts: int | None = None,
+        timeout: float | None = None,
+    ) -> A:
+        wait, attempts = 0.1, attempts or self._attempts
+        for attempt in range(1, attempts + 1):
+            last = attempt == attempts
             try:
-                answer = self._http.request(method, path, json=body)
+                answer = self._http.request(method, path, json=body, timeout=timeout or self._timeout)
             except httpx.TransportError as error:
                 if last:
-                    raise ServingError(
+                    raise EndpointError(
                         f"{self._http.base_url} does not answer: {error}", remedy="`recloop serve` starts it"
                     ) from error
             else:
@@ -164,10 +212,10 @@ class Client:
         raise AssertionError("the last attempt returns or raises")
 
 
-def _refusal(answer: httpx.Response) -> ServingError:
+def _refusal(answer: httpx.Response) -> EndpointError:
     try:
         said = answer.json()
         error, remedy = str(said["error"]), said["remedy"]
     except (ValueError, KeyError, TypeError):
         error, remedy = f"HTTP {answer.status_code}", None
-    return ServingError(error, remedy=remedy)
+    return EndpointError(error, remedy=remedy, status=answer.status_code)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import sqlalchemy
 
 from recloop.config import Serving
-from recloop.errors import NotFoundError, RecloopError
+from recloop.errors import NotFoundError, ServingError
 from recloop.serving.answers import Answers
 from recloop.serving.engine import NOBODY
 from recloop.serving.event_writer import EventWriter
@@ -21,10 +23,11 @@ from recloop.serving.following import Following
 from recloop.serving.impressions import ImpressionLog
 from recloop.serving.keys import KeyRing, KeyStore
 from recloop.serving.lineup import Lineup
-from recloop.serving.listing import allowed_by
+from recloop.serving.listing import allowed_by, allowed_by_both
 from recloop.serving.metrics import Metrics
 from recloop.serving.people import Forgotten, People
 from recloop.serving.popularity import PopularNow
+from recloop.serving.rerank import allowed_items
 from recloop.serving.schemas import (
     ChallengerAnswer,
     EventsAnswer,
@@ -42,7 +45,6 @@ from recloop.serving.schemas import (
 )
 from recloop.serving.sessions import Sessions
 from recloop.serving.traffic import Split
-from recloop.storage import now_us
 
 logger = logging.getLogger("recloop.serving")
 
@@ -52,7 +54,7 @@ EVENTS_SECONDS = 0.25
 EVENT_QUEUE = 10_000
 """Events that may wait to be stored; requests that come on top are told to try again"""
 LATE_SECONDS = 5.0
-"""After so long everything has been written that any process had in its hands when a person was forgotten"""
+"""After so long every list has been written that any process had in its hands when a person was forgotten"""
 HALF_LIVES_READ = 10
 """Events older than so many half-lives do not count for what is popular."""
 
@@ -86,9 +88,12 @@ class Endpoint:
         self.keys = KeyRing(())
         """Who may come in, as of the last look"""
         self._followed = self._forgotten = 0
-        # Apart, since a version takes its time to load, and events do not wait for it.
+        self._late: deque[tuple[float, int]] = deque()
+        """When to finish with whom that is forgotten"""
+        # Apart, since a version takes its time to load, and neither events nor a key that is revoked wait for it.
         self._following = (
             Following(self.follow_events, min(EVENTS_SECONDS, serving.poll_seconds), metrics.unfollowed.inc),
+            Following(self.follow_orders, serving.poll_seconds, metrics.unfollowed.inc),
             Following(self.follow_versions, serving.poll_seconds, metrics.unfollowed.inc),
         )
         self._looking = threading.Lock()
@@ -100,26 +105,27 @@ class Endpoint:
             DatabaseError: the database does not answer.
         """
         since = self._popular.since(HALF_LIVES_READ)
+        self._forget(self._people.forgotten(0))
         self._followed = self._events.last()
         self._popular.add(self._events.between(since, self._followed))
         self._sessions.add(self._events.dismissals())
-        self._forget(self._people.forgotten(0))
+        self.follow_orders()
         self.follow_versions()
         for following in self._following:
             following.start()
 
     def stop(self) -> None:
-        """Follow no more, write what waits, and let go of the database."""
+        """Follow no more, write what waits, and let go of the database; at most some 20 s, where that has stalled."""
         for following in self._following:
             following.stop()
-        self._writer.close()
-        self._impressions.close()
+        self._writer.close(timeout=10.0)
+        self._impressions.close(timeout=5.0)
         self._database.dispose()
 
     @property
-    def ready(self) -> bool:
-        """Whether it can answer."""
-        return self._answers.plan is not None
+    def unready(self) -> ServingError | None:
+        """Why it cannot answer; None: it can."""
+        return None if self._answers.plan is not None else self._lineup.nobody()
 
     def recall(self, body: bytes) -> bytes | None:
         """The answer to a /recommend that was made before, while it is good."""
@@ -136,9 +142,14 @@ class Endpoint:
         return await self._answers.answer(request, body)
 
     async def recommend_all(self, requests: Iterable[RecommendRequest]) -> bytes:
-        """A list for each, as JSON."""
-        answers = await asyncio.gather(*(self.recommend(request) for request in requests))
-        return b'{"answers":[' + b",".join(answers) + b"]}"
+        """A list for each, as JSON; all by who answers now, and none where there is one that cannot be had.
+
+        Raises:
+            ServingError: as `recommend`.
+        """
+        if self._answers.plan is None:
+            raise self._lineup.nobody()
+        return b'{"answers":[' + b",".join(await self._answers.answer_all(list(requests))) + b"]}"
 
     def similar(self, request: SimilarRequest) -> SimilarAnswer:
         """Items like one.
@@ -146,11 +157,12 @@ class Endpoint:
         Raises:
             NotFoundError: the live version does not know the item.
         """
-        engine = self._lineup.champion.engine
+        served = self._lineup.champion
+        engine = served.engine
         code = engine.code(request.item_id)
         if code is None:
             raise NotFoundError(
-                f"version {self._lineup.champion.version} knows no item {request.item_id!r}",
+                f"version {served.version} knows no item {request.item_id!r}",
                 remedy="items come in with the data that a version is trained on",
             )
         banned = {item_id: engine.code(item_id) for item_id in request.exclude}
@@ -158,11 +170,14 @@ class Endpoint:
             code,
             request.k or self._serving.default_k,
             [code for code in banned.values() if code is not None],
-            allowed_by(engine, request.filters),
+            allowed_by_both(
+                allowed_by(engine, request.filters),
+                allowed_items(self._serving.rerank, engine.attributes, request.age),
+            ),
         )
         items = [(engine.item(code), score) for code, score in zip(found.codes.tolist(), found.scores, strict=True)]
         return SimilarAnswer(
-            model_version=self._lineup.champion.version,
+            model_version=served.version,
             items=[RecommendedItem(item_id=item[0], title=item[1], score=float(score)) for item, score in items],
             unknown_items=[item_id for item_id, code in banned.items() if code is None],
         )
@@ -248,9 +263,6 @@ class Endpoint:
         """
         deleted = self._people.forget(user_id)
         self.follow_events()
-        late = threading.Timer(LATE_SECONDS, self._forget_late, (user_id, now_us()))
-        late.daemon = True
-        late.start()
         return ForgottenAnswer(user_id=user_id, events=deleted.events, impressions=deleted.impressions)
 
     def set_split(self, split: Split, by: str) -> None:
@@ -270,28 +282,30 @@ class Endpoint:
                 self._sessions.add(fresh)
                 self._popular.add(fresh)
             self._forget(self._people.forgotten(self._forgotten))
+            while self._late and self._late[0][0] < time.monotonic():
+                self._people.finish(self._late[0][1])
+                self._late.popleft()
 
-    def follow_versions(self) -> bool:
-        """Look who is to be live, how traffic is split and who may come in. Whether the champion changed.
+    def follow_orders(self) -> None:
+        """Look who may come in, and how traffic is split.
 
         Raises:
-            DatabaseError: the database does not answer; the versions were looked at all the same.
+            DatabaseError: the database does not answer.
         """
-        changed = self._lineup.follow()
         self.keys = self._keys.read()
-        return changed
+        self._lineup.follow_split()
+
+    def follow_versions(self) -> bool:
+        """Look who is to be live. Whether the champion changed."""
+        return self._lineup.follow()
 
     def _forget(self, people: Iterable[Forgotten]) -> None:
         for person in people:
-            self._sessions.forget(person.who, person.at)
+            self._sessions.forget(person.who, person.at, person.last_event, person.user_id)
             self._forgotten = person.seq
+            if person.user_id is not None:  # lists that named them may be on their way to the database
+                self._late.append((time.monotonic() + LATE_SECONDS, person.seq))
             self._lineup.plan(anew=True)
-
-    def _forget_late(self, user_id: str, at: int) -> None:
-        try:
-            self._people.forget_late(user_id, at)
-        except RecloopError as error:
-            logger.error("what was on its way when a person was forgotten may still name them: %s", error.message)
 
 
 def iso(moment_us: int) -> str:

@@ -26,8 +26,11 @@ from recloop.serving.newcomers import with_newcomers
 from recloop.serving.parcel import REMEDY, PackageInfo, Parcel, read_parcel
 
 Strategy = Literal["model", "popular"]
+TRIED = 10
+"""Items of the lists that a version is tried out with"""
 SCORES_AT_ONCE = 8_000_000
 """Scores that one product may make, 32 MB, where a model scores the whole catalogue itself."""
+RETRAIN = "train and promote another"
 NOBODY = -1
 """The code of a user that the model does not know."""
 
@@ -59,7 +62,11 @@ class Engine:
     """One version of a model, ready to answer. Safe to use from several threads."""
 
     def __init__(self, model: Recommender, parcel: Parcel) -> None:
-        """Use `Engine.load`, which checks that the two belong together."""
+        """Use `Engine.load`, which checks that the two belong together.
+
+        Raises:
+            ServingError: an item's vector is not numbers.
+        """
         self._model = model.eval()
         self._parcel = parcel
         self._item_codes = {item_id: code for code, item_id in enumerate(parcel.item_ids)}
@@ -67,7 +74,11 @@ class Engine:
         self._vectors: np.ndarray | None = None
         if isinstance(model, DualEncoder) and model.by_product:
             with torch.inference_mode():
-                self._vectors = with_newcomers(model.item_matrix().numpy(), parcel.items)
+                vectors = model.item_matrix().numpy()
+            broken = int(np.count_nonzero(~np.isfinite(vectors).all(1)))
+            if broken:  # a single one would spoil every list
+                raise ServingError(f"the vectors of {broken} of {len(vectors)} items are not numbers", remedy=RETRAIN)
+            self._vectors = with_newcomers(vectors, parcel.items)
             self._lengths = np.maximum(np.linalg.norm(self._vectors, axis=1), 1e-12)
             self._retriever = build_retriever(self._vectors)
             self._by_angle = build_retriever(self._vectors, self._lengths)
@@ -77,7 +88,7 @@ class Engine:
         """Load a package, and let it answer once, so that the first request finds it warm.
 
         Raises:
-            ServingError: the package is damaged or does not belong together, or its answer is no answer.
+            ServingError: the package is damaged or does not belong together, or its lists are not full, or not numbers.
             ModelError: the model in it cannot be loaded.
         """
         engine = cls(load_model(folder), read_parcel(folder))
@@ -169,6 +180,17 @@ class Engine:
         """int64: item codes, what was most popular in the package's data first."""
         return np.asarray(self.info.popular, np.int64)
 
+    @cached_property
+    def by_popularity(self) -> np.ndarray:
+        """int64 [items]: all item codes; what was most popular in the package's data, then what has most training
+        events, where that is known."""
+        popular, items = self.popular(), self._parcel.items
+        place = np.full(self.catalogue_size, len(popular))
+        place[popular] = np.arange(len(popular))
+        known = "train_count" in items.column_names
+        counts = items["train_count"].to_numpy() if known else np.zeros(self.catalogue_size)
+        return np.lexsort((np.arange(self.catalogue_size), -counts, place))
+
     def _encode(self, queries: Sequence[Query]) -> np.ndarray:
         """float32 [queries, width]"""
         assert isinstance(self._model, DualEncoder)  # noqa: S101
@@ -206,9 +228,10 @@ class Engine:
         if known is not None:
             queries.append(Query(self._parcel.histories[known].tolist(), user=known))
         with torch.inference_mode():
-            whole = all(bool(torch.isfinite(model.score(*self._asked([query]))).any()) for query in queries)
-        if not whole or any(np.isnan(ranked.scores).any() for ranked in self.rank(queries, 10)):
-            raise ServingError(f"{folder}: the model's scores are not numbers", remedy="train and promote another")
+            broken = any(bool(torch.isnan(model.score(*self._asked([query]))).any()) for query in queries)
+        full = min(TRIED, self.catalogue_size)
+        if broken or any(np.isfinite(ranked.scores).sum() < full for ranked in self.rank(queries, TRIED)):
+            raise ServingError(f"{folder}: the model's scores are not numbers", remedy=RETRAIN)
         if not self.info.popular:
             raise ServingError(f"{folder}: package.json names no popular items for unknown users", remedy=REMEDY)
 

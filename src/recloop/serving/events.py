@@ -30,7 +30,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from recloop.errors import DatabaseError, ServingError
-from recloop.serving.impressions import impressions
 from recloop.storage import metadata, now_us
 
 events = Table(
@@ -55,8 +54,6 @@ DISMISS = "dismiss"
 
 ORDER_KEY = 0x6F726472
 """PostgreSQL's advisory locks are numbers; this one says "ordr"."""
-STRETCH = 10_000
-"""How many impressions are looked through in one transaction."""
 
 _INSERT: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 """The dialects that can pass over a row that is there already."""
@@ -98,16 +95,6 @@ class Stored:
     """In order of arrival; these were not known before."""
     duplicates: tuple[str, ...]
     """`event_id` of each one that was known already, or came twice in the batch."""
-
-
-@dataclass(frozen=True)
-class Forgotten:
-    """What was known of a user."""
-
-    events: int
-    """That were deleted"""
-    impressions: int
-    """Lists they were shown, which name nobody now"""
 
 
 class EventStore:
@@ -196,30 +183,6 @@ class EventStore:
                 return int(connection.execute(select(func.coalesce(func.max(events.c.seq), 0))).scalar_one())
         except DatabaseError as error:
             raise unavailable(error) from error
-
-    def forget(self, user_id: str) -> Forgotten:
-        """Delete a user's events, and their name from the lists they were shown.
-
-        The lists are in no order of users, and are gone through in short transactions, so that others can write
-        meanwhile. The events go last: after an interruption they are still there to be forgotten.
-
-        Raises:
-            ServingError: the database does not answer. Some of it may be done: ask again.
-        """
-        named = impressions.update().where(impressions.c.user_id == user_id).values(user_id=None)
-        shown = 0
-        try:
-            with self._database.connect() as connection:
-                last = connection.execute(select(func.max(impressions.c.seq))).scalar() or 0
-            for first in range(1, last + 1, STRETCH):
-                with self._database.begin() as connection:
-                    piece = named.where(impressions.c.seq.between(first, first + STRETCH - 1))
-                    shown += connection.execute(piece).rowcount
-            with self._writing, self._database.begin() as connection:
-                deleted = connection.execute(events.delete().where(events.c.user_id == user_id)).rowcount
-        except DatabaseError as error:
-            raise unavailable(error) from error
-        return Forgotten(deleted, shown)
 
     def _read(self, *which: ColumnElement[bool]) -> Iterator[Seen]:
         columns = [

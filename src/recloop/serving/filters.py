@@ -111,11 +111,11 @@ class Column:
         whole = pa.types.is_integer(self.values.type)
         if isinstance(given, Mapping):
             ends = {end: self._value(value) for end, value in self._ends(given).items()}
-            low, high = ends.get("min"), ends.get("max")
             if whole:  # an end between two whole numbers, or beyond all that the column can hold
-                low = None if low is None else min(math.ceil(low), INT64 - 1)
-                high = None if high is None else min(math.floor(high), INT64 - 1)
-            return Range(low, high)
+                low = max(math.ceil(ends.get("min", -INT64)), -INT64)
+                high = min(math.floor(ends.get("max", INT64 - 1)), INT64 - 1)
+                return Range(low, high) if low <= high else frozenset()
+            return Range(ends.get("min"), ends.get("max"))
         values = {self._value(value) for value in (given if isinstance(given, list | tuple) else [given])}
         if whole:
             return frozenset(int(value) for value in values if value % 1 == 0 and -INT64 <= value < INT64)

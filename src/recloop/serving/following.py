@@ -35,11 +35,11 @@ class Following:
         """Look from now on."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Look no more."""
+    def stop(self, timeout: float = 2.0) -> None:
+        """Look no more. A look that takes longer, since the database has stalled, is not waited for."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):

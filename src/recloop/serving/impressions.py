@@ -121,10 +121,12 @@ class ImpressionLog:
         while not self._closing.is_set() or self._waiting or batch:
             while self._waiting and len(batch) < BATCH:
                 batch.append(self._waiting.popleft())
+            refused: list[DatabaseError | ValueError] = []
+            batch = self._store(batch, refused)
+            if refused:
+                logger.error("%d impressions are dropped, the database refuses them: %s", len(refused), refused[0])
+                self._on_dropped(len(refused))
             if not batch:
-                self._closing.wait(GATHER_SECONDS)
-            elif self._store(batch):
-                batch = []
                 if len(self._waiting) < BATCH:  # else there is enough for the next one already
                     self._closing.wait(GATHER_SECONDS)
             elif self._closing.is_set():
@@ -133,8 +135,10 @@ class ImpressionLog:
             else:
                 self._closing.wait(RETRY_SECONDS)
 
-    def _store(self, batch: list[Impression]) -> bool:
-        """Write `batch`, or drop what the database will never take. False: try again later."""
+    def _store(self, batch: list[Impression], refused: list[DatabaseError | ValueError]) -> list[Impression]:
+        """Write `batch`. What of it is to be tried again later; why, for each that never will be taken, in `refused`."""
+        if not batch:
+            return []
         try:
             with self._database.begin() as connection:
                 connection.execute(self._insert, {"rows": f"[{','.join(each.row() for each in batch)}]"})
@@ -143,15 +147,17 @@ class ImpressionLog:
                 if not self._failing:
                     logger.error("impressions cannot be written, and wait: %s", error.said)
                 self._failing = True
-                return False
-            logger.error("%d impressions are dropped, the database refuses them: %s", len(batch), error)
-            self._on_dropped(len(batch))
-            return True
+                return batch
+            if len(batch) > 1:
+                half = len(batch) // 2
+                return self._store(batch[:half], refused) + self._store(batch[half:], refused)
+            refused.append(error)
+            return []
         if self._failing:
             logger.warning("impressions are written again")
         self._failing = False
         self._on_stored(len(batch))
-        return True
+        return []
 
 
 def _insert(database: Engine) -> TextClause:

@@ -66,13 +66,11 @@ def build_retriever(
     """What answers soonest for a catalogue of this size.
 
     Args:
-        vectors: float32 [items, width]
+        vectors: float32 [items, width], all of them numbers: one that is none would spoil every list.
         lengths: float32 [items], what every item's products are divided by; None: nothing.
         exact_up_to: items up to which every product is made.
     """
-    # To what is not a number nothing can be fitted: whoever asks for its products finds out.
-    exactly = len(vectors) <= exact_up_to or not np.isfinite(vectors).all()
-    return Exact(vectors, lengths) if exactly else Approximate(vectors, lengths)
+    return Exact(vectors, lengths) if len(vectors) <= exact_up_to else Approximate(vectors, lengths)
 
 
 class Exact:

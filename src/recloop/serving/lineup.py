@@ -7,6 +7,7 @@ in the sessions, and what is popular now is known in its codes.
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import sqlalchemy
@@ -19,11 +20,14 @@ from recloop.serving.engine import Engine
 from recloop.serving.events import EventStore
 from recloop.serving.live import Live, Refusal, Served
 from recloop.serving.metrics import Metrics
-from recloop.serving.pointer import CHALLENGER, CHAMPION
-from recloop.serving.popularity import PopularNow
+from recloop.serving.pointer import POINTERS
+from recloop.serving.popularity import Popular, PopularNow
 from recloop.serving.rerank import check_rules
 from recloop.serving.sessions import Sessions
 from recloop.serving.traffic import Plan, Split, SplitStore
+
+LET_GO_SECONDS = 1.0
+"""After so long no request has still taken who answered before."""
 
 
 class Lineup:
@@ -51,12 +55,16 @@ class Lineup:
         self._events, self._splits = EventStore(database), SplitStore(database)
         self._sessions, self._popular, self._answers, self._metrics = sessions, popular, answers, metrics
         self._champion, self._challenger = (
-            Live(live, pointer, before_swap=self._prepare, after_swap=self._swapped, on_refused=self._refused)
-            for pointer in (CHAMPION, CHALLENGER)
+            Live(live, role, before_swap=self._prepare, after_swap=self._swapped, on_refused=self._refused)
+            for role in POINTERS
         )
         self.split = Split()
         """As of the last look"""
-        self._planning = threading.Lock()
+        self._preparing: set[Engine] = set()
+        """Versions that are about to answer"""
+        self._planned = 0.0
+        """When a version began to answer, or another share of the traffic"""
+        self._planning = threading.RLock()
 
     @property
     def champion(self) -> Served:
@@ -75,7 +83,8 @@ class Lineup:
         refusal = self._champion.refusal
         return ServingError(
             "no champion is live yet" + (f": {refusal.error}" if refusal else ""),
-            remedy="`make train` makes one, `recloop deploy` puts it here; it is served within seconds",
+            remedy=(refusal and refusal.remedy)
+            or "`make train` makes one, `recloop deploy` puts it here; it is served within seconds",
         )
 
     @property
@@ -89,22 +98,25 @@ class Lineup:
         return self._champion.refusal or self._challenger.refusal
 
     def follow(self) -> bool:
-        """Look who is to answer, how traffic is split, and what is popular. Whether the champion changed.
+        """Look who is to answer, and what is popular. Whether the champion changed."""
+        changed = self._champion.check()
+        if self.split.asks_for_challenger:
+            self._challenger.check()
+        elif self._challenger.served is not None or self._challenger.refusal is not None:
+            self._challenger.unload()
+        self._refresh_popular()
+        self.plan()
+        self._let_go()
+        return changed
+
+    def follow_split(self) -> None:
+        """Look how traffic is split.
 
         Raises:
-            DatabaseError: the database does not answer; the versions were looked at all the same.
+            DatabaseError: the database does not answer.
         """
-        changed = self._champion.check()
-        try:
-            self.split = self._splits.read()
-        finally:
-            if self.split.asks_for_challenger:
-                self._challenger.check()
-            elif self._challenger.served is not None:
-                self._challenger.unload()
-            self._refresh_popular()
-            self.plan()
-        return changed
+        self.split = self._splits.read()
+        self.plan()
 
     def set_split(self, split: Split, by: str) -> None:
         """Share traffic out anew; every process follows at its next look.
@@ -113,6 +125,7 @@ class Lineup:
             DatabaseError: the database does not answer.
         """
         self._splits.write(split, by)
+        self.follow_split()
         self.follow()
 
     def plan(self, *, anew: bool = False) -> None:
@@ -132,39 +145,56 @@ class Lineup:
                 challenger,
                 self.split,
             )
+            if not same:
+                self._planned = time.monotonic()
             if anew or not same:
                 self._answers.plan = Plan(champion, challenger, self.split)
-            if same:
-                # One look after the change: until then a request may answer with who was there before.
-                self._let_go([champion.engine, *([] if challenger is None else [challenger.engine])])
 
-    def _let_go(self, engines: list[Engine]) -> None:
-        """Drop what only versions needed that do not answer any more."""
-        lists = self._answers.popular
-        if lists.keys() - set(engines):
-            self._answers.popular = {engine: lists[engine] for engine in engines if engine in lists}
-        self._sessions.forget_until(min(engine.info.feedback_watermark for engine in engines))
+    def _let_go(self) -> None:
+        """Drop what only versions needed that do not answer any more, once no request can be with one of them."""
+        with self._planning:
+            plan = self._answers.plan
+            if plan is None or time.monotonic() - self._planned < LET_GO_SECONDS:
+                return
+            needed = {served.engine for served in (plan.champion, plan.challenger) if served} | self._preparing
+            lists = self._answers.popular
+            if lists.keys() - needed:
+                self._answers.popular = {engine: popular for engine, popular in lists.items() if engine in needed}
+            self._sessions.forget_until(min(engine.info.feedback_watermark for engine in needed))
 
     def _prepare(self, engine: Engine) -> None:
         """Before a version answers."""
         check_rules(self._serving.rerank, engine.attributes)
-        watermark, floor = engine.info.feedback_watermark, self._sessions.floor
-        if floor is None or watermark < floor:
-            self._sessions.rebuild(self._events.after(watermark), watermark)
-        self._answers.popular = self._answers.popular | {engine: self._popular.lists(engine)}
+        watermark = engine.info.feedback_watermark
+        with self._planning:
+            self._preparing.add(engine)
+            floor = self._sessions.floor
+        try:
+            if floor is None or watermark < floor:
+                self._sessions.rebuild(self._events.after(watermark), watermark)
+            self._list_popular(engine)
+        except BaseException:
+            self._preparing.discard(engine)
+            raise
 
     def _swapped(self, _old: Served | None, new: Served) -> None:
-        self._metrics.swaps.inc()
+        self._preparing.discard(new.engine)
         self.plan()
         if new is self._champion.served:
+            self._metrics.swaps.inc()
             self._metrics.version.set(new.version)
 
     def _refresh_popular(self) -> None:
         """Keep a list where it stayed the same: answers that were made from it stay good."""
-        for engine, before in self._answers.popular.items():
-            now = self._popular.lists(engine)
-            if not now.same_as(before):
-                self._answers.popular = self._answers.popular | {engine: now}
+        for engine, before in list(self._answers.popular.items()):
+            self._list_popular(engine, before)
+
+    def _list_popular(self, engine: Engine, before: Popular | None = None) -> None:
+        now = self._popular.lists(engine)
+        if before is None or not now.same_as(before):
+            with self._planning:
+                if before is None or engine in self._answers.popular:  # else it was let go
+                    self._answers.popular = self._answers.popular | {engine: now}
 
     def _refused(self, refusal: Refusal) -> None:
         self._metrics.refused.inc()

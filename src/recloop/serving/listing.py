@@ -10,6 +10,7 @@ import numpy as np
 
 from recloop.config import Serving
 from recloop.serving.engine import NOBODY, Engine, Ranked
+from recloop.serving.popularity import Popular
 from recloop.serving.rerank import Reranked, allowed_items, rerank
 from recloop.serving.schemas import (
     Between,
@@ -50,8 +51,6 @@ class Wanted:
     """How many the model is asked for"""
     age: int | None
     explain: bool
-    narrowed: bool = False
-    """Whether `allowed` lets in only what the rules keep"""
 
     @property
     def strategy(self) -> Literal["model", "popular"]:
@@ -81,18 +80,18 @@ class Lister:
             RequestError: the filters do not fit the items.
         """
         unknown: dict[str, None] = {}
-        user = engine.user(request.user_id)
+        forgotten_at = 0 if request.user_id is None else sessions.forgotten_at(request.user_id)
+        known = engine.user(request.user_id)
         times: list[int] | None = None
         if request.history is not None:
             history = _codes(engine, request.history, unknown)
         elif request.user_id is None:
             history = []
         else:
-            history, times = engine.known(user)
-            forgotten_at = sessions.forgotten_at(request.user_id)
+            history, times = engine.known(known)
             if forgotten_at:
                 kept = [place for place, time in enumerate(times) if time > forgotten_at]
-                history, times, user = [history[place] for place in kept], [times[place] for place in kept], NOBODY
+                history, times = [history[place] for place in kept], [times[place] for place in kept]
             for event in sessions.after(request.user_id, engine.info.feedback_watermark):
                 code = engine.code(event.item_id)
                 if code is None:
@@ -103,27 +102,27 @@ class Lister:
         exclude_seen = engine.info.exclude_seen if request.exclude_seen is None else request.exclude_seen
         banned = _codes(engine, request.exclude, unknown) + (history if exclude_seen else [])
         if request.user_id is not None:
-            banned += _codes(engine, sessions.dismissed(request.user_id), {})
+            passed = sessions.passed(request.user_id) if exclude_seen and request.history is None else []
+            banned += _codes(engine, passed + sessions.dismissed(request.user_id), {})
         k = request.k or self._serving.default_k
         return Wanted(
             history,
             times,
-            user,
+            NOBODY if forgotten_at else known,
             banned,
             allowed_by(engine, request.filters),
             list(unknown),
             list(request.context.items()),
             k,
-            max(2 * k, self._rules.pool) if self._rules.active else k,
+            self._rules.candidates(k),
             request.age,
             request.explain,
         )
 
     def narrowed(self, engine: Engine, wanted: Wanted) -> Wanted:
-        """The same, of the items that the rules keep."""
+        """The same, of more items, all of which the rules keep."""
         kept = allowed_items(self._rules, engine.attributes, wanted.age)
-        allowed = wanted.allowed if kept is None else kept if wanted.allowed is None else wanted.allowed & kept
-        return replace(wanted, allowed=allowed, candidates=10 * wanted.candidates, narrowed=True)
+        return replace(wanted, allowed=allowed_by_both(wanted.allowed, kept), candidates=10 * wanted.candidates)
 
     def arrange(self, engine: Engine, wanted: Wanted, candidates: Ranked) -> Reranked:
         """The list to show, out of the model's candidates."""
@@ -164,7 +163,7 @@ class Lister:
                     )
                     for placed, because in zip(listed.items, reasons, strict=True)
                 ],
-                explanation=Explanation(left_out=listed.left_out, candidates=wanted.candidates),
+                explanation=Explanation(left_out=listed.left_out, candidates=listed.candidates),
             )
         else:
             items = [RecommendedItem(**_shown(engine, placed.code, placed.score)) for placed in listed.items]
@@ -185,6 +184,30 @@ def allowed_by(engine: Engine, filters: Filters) -> np.ndarray | None:
         for name, wanted in filters.items()
     }
     return engine.attributes.mask(plain)
+
+
+def allowed_by_both(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    """bool [items]: those that both let in; None: all."""
+    return other if one is None else one if other is None else one & other
+
+
+def popular_for(engine: Engine, popular: Popular | None, wanted: Wanted) -> Ranked:
+    """Candidates for somebody of whom nothing is known: what is popular, and where that is too few, which is seldom,
+    the rest of the catalogue, by how popular it was in the package's data.
+
+    Args:
+        popular: what is popular now; None: what was in the package's data.
+    """
+    listed = engine.popular() if popular is None else popular.of(wanted.contexts)
+    may_come = np.ones(engine.catalogue_size, bool) if wanted.allowed is None else wanted.allowed.copy()
+    may_come[wanted.banned] = False
+    codes = listed[may_come[listed]]
+    if len(codes) < wanted.candidates:
+        may_come[listed] = False
+        rest = engine.by_popularity
+        codes = np.concatenate([codes, rest[may_come[rest]]])
+    codes = codes[: wanted.candidates]
+    return Ranked(codes, 1 / np.arange(1, len(codes) + 1))
 
 
 def because_of(engine: Engine, codes: Sequence[int], history: Sequence[int]) -> list[list[str]]:

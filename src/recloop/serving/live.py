@@ -17,7 +17,7 @@ from pathlib import Path
 from recloop.errors import RecloopError
 from recloop.serving.engine import Engine
 from recloop.serving.parcel import check_package
-from recloop.serving.pointer import CHAMPION, Pointer, read_pointer
+from recloop.serving.pointer import POINTERS, Pointer, Role, read_pointer
 from recloop.storage import now_us
 
 logger = logging.getLogger("recloop.serving")
@@ -44,6 +44,7 @@ class Refusal:
     version: int | None
     at: int
     error: str
+    remedy: str | None
 
 
 class Live:
@@ -51,7 +52,7 @@ class Live:
 
     Args:
         folder: holds the pointer and one folder a version.
-        pointer: its file's name.
+        role: what the version is that the pointer names.
         before_swap: called with a new engine when it has loaded, before it answers.
         after_swap: called with what answered before, and what answers now.
         on_refused: called when a version was refused.
@@ -60,14 +61,14 @@ class Live:
     def __init__(
         self,
         folder: Path,
-        pointer: str = CHAMPION,
+        role: Role = "champion",
         *,
         before_swap: Callable[[Engine], None],
         after_swap: Callable[[Served | None, Served], None],
         on_refused: Callable[[Refusal], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder, self._pointer = folder, pointer
+        self._folder, self._role, self._pointer = folder, role, POINTERS[role]
         self._before_swap, self._after_swap, self._on_refused = before_swap, after_swap, on_refused
         self._clock = clock
         self._served: Served | None = None
@@ -126,7 +127,8 @@ class Live:
         self._before_swap(engine)
         served = Served(pointer, engine)
         self._served, self._refusal = served, None
-        logger.info("version %d is live (%s): %s", served.version, engine.info.model, pointer.reason)
+        now = "live" if self._role == "champion" else "the challenger"
+        logger.info("version %d is %s (%s): %s", served.version, now, engine.info.model, pointer.reason)
         self._after_swap(old, served)
         # Python's collector would walk all that was imported, and every catalogue, again and again, and answers would
         # wait for it. An engine has no cycles: the old one's memory is free when the last request lets go of it.
@@ -140,16 +142,15 @@ class Live:
         known = isinstance(error, RecloopError)
         message = error.message if isinstance(error, RecloopError) else f"{type(error).__name__}: {error}"
         name = self._pointer if version is None else f"version {version}"
-        kept = "nothing" if self._served is None else f"version {self._served.version}"
-        refusal = Refusal(version, now_us(), message)
+        refusal = Refusal(version, now_us(), message, error.remedy if isinstance(error, RecloopError) else None)
         if self._refusal is None or self._refusal.error != message:
-            logger.error(
-                "%s is refused, %s goes on answering: %s",
-                name,
-                kept,
-                error,
-                exc_info=None if known else error,
-            )
+            logger.error("%s is refused%s: %s", name, self._instead(), error, exc_info=None if known else error)
             self._on_refused(refusal)
         self._refusal = refusal
         self._retry_at = self._clock() + RETRY_SECONDS
+
+    def _instead(self) -> str:
+        """Who answers while a version is refused."""
+        if self._role == "challenger":
+            return " as challenger, the champion goes on answering"
+        return ", nothing answers" if self._served is None else f", version {self._served.version} goes on answering"

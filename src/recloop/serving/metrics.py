@@ -34,7 +34,7 @@ class Metrics:
         self.impressions = count("impressions_stored", "Served lists written to the database")
         self.dropped = count("impressions_dropped", "Served lists lost because the database stalled")
         self.shed = count("requests_shed", "Requests refused because more came than can be answered")
-        self.swaps = count("swaps", "Versions that went live")
+        self.swaps = count("swaps", "Versions that went live as champion")
         self.refused = count("versions_refused", "Versions that did not load")
         self.unfollowed = count("follow_failures", "Times the database could not be asked what other processes took")
         self.version = Gauge(

@@ -4,14 +4,17 @@ them."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recloop.errors import ServingError
 from recloop.files import replacing
 
+Role = Literal["champion", "challenger"]
 CHAMPION = "champion.json"
 CHALLENGER = "challenger.json"
+POINTERS: dict[Role, str] = {"champion": CHAMPION, "challenger": CHALLENGER}
 
 
 class Pointer(BaseModel):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
@@ -34,7 +34,8 @@ class Placed:
     code: int
     score: float
     rank: int
-    """Its place among the model's candidates, from 1"""
+    """Its place among the candidates, from 1: among all items that may come or, where the model was asked again because
+    the rules left too few, among those that meet them"""
     why: tuple[Why, ...] = ()
     """What put it here other than its score: `diversity` where it stands higher than it would without, `explored`"""
     propensity: float | None = None
@@ -50,8 +51,16 @@ class Reranked:
     left_out: dict[str, int]
     """Rule → how many candidates it left out; `at_most` those that the model ranked above something shown. Of the rules
     that are set."""
+    candidates: int
+    """How many there were"""
     exhausted: bool
     """Whether the rules left too few: more candidates could fill the list."""
+
+    def after(self, first: Reranked) -> Reranked:
+        """The same, made of more candidates once `first` was exhausted: those were all such as `keep` and `age_limit`
+        let in, and what the two left out is what they left out of the first ones."""
+        own = {rule: count for rule, count in self.left_out.items() if rule == "at_most"}
+        return replace(self, left_out=first.left_out | own)
 
 
 def rerank(
@@ -94,20 +103,20 @@ def rerank(
         (row, ("diversity",) if standing.get(row, k) > place else (), None) for place, row in enumerate(chosen)
     ]
     if rules.explore > 0:
-        shown = _explored(shown, len(rows), rules.explore, room, rng)
+        shown = _explored(shown, min(len(rows), rules.candidates(k)), rules.explore, room, rng)
     rows = rows[[row for row, _, _ in shown]]
     columns = codes[rows].tolist(), scores[rows].tolist(), (rows + 1).tolist()
     items = tuple(
         Placed(code, score, rank, why, propensity)
         for code, score, rank, (_, why, propensity) in zip(*columns, shown, strict=True)
     )
-    return Reranked(items, left_out, exhausted=len(items) < k and any(left_out.values()))
+    return Reranked(items, left_out, len(codes), exhausted=len(items) < k and any(left_out.values()))
 
 
 def allowed_items(rules: Rerank, attributes: Attributes, age: int | None) -> np.ndarray | None:
     """bool [items]: which items `keep` and `age_limit` let anybody of that age be shown; None: all.
 
-    For asking the model for nothing else, where too few of its candidates were left.
+    For asking the model for nothing else.
     """
     masks = [mask for _, mask in _masks(rules, attributes, age)]
     return np.logical_and(*masks) if len(masks) == 2 else masks[0] if masks else None
@@ -229,7 +238,7 @@ def _passed_over(chosen: Sequence[int], count: int, k: int, room: _Room) -> int:
 
 
 def _explored(shown: list[Choice], count: int, share: float, room: _Room, rng: np.random.Generator) -> list[Choice]:
-    """The list with each place given to another candidate with probability `share`.
+    """The list with each place given to another of the first `count` candidates with probability `share`.
 
     Those that fit beside the rest of the list are drawn from with equal chances; where there are none, the place is
     left as it is.

@@ -83,7 +83,7 @@ class Service:
         )
 
     async def __is_ready__(self) -> bool:
-        return self._endpoint.ready
+        return self._endpoint.unready is None
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:

@@ -7,13 +7,14 @@ the last event it knows); a user's history is that, and then the events with a h
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from recloop.serving.events import DISMISS, Seen
+from recloop.serving.tables import user_hash
 
 
 @dataclass(slots=True)
@@ -21,27 +22,45 @@ class Session:
     """One user's."""
 
     events: deque[Seen]
-    dismissed: set[str] = field(default_factory=set)
-    """Items the user does not want to see, whenever that was said"""
+    """The last ones, in order of `seq`"""
+    seen: dict[str, int] = field(default_factory=dict)
+    """Every item of an event, however many there were → the `seq` of its newest"""
+    dismissed: dict[str, int] = field(default_factory=dict)
+    """Items the user does not want to see, whenever that was said → the `seq` of that"""
     changes: int = 0
-    """Grows whenever the two above change."""
+    """Another number whenever something of it changes"""
 
-    def add(self, event: Seen) -> None:
-        """Take one more event; one that is here already changes nothing."""
+    def add(self, event: Seen) -> bool:
+        """Take one more event. Whether that changed anything: one that is here already does not."""
         if event.event == DISMISS:
-            if event.item_id not in self.dismissed:
-                self.dismissed.add(event.item_id)
-                self.changes += 1
-            return
+            new = event.item_id not in self.dismissed
+            self.dismissed.setdefault(event.item_id, event.seq)
+            return new
         if not self.events or event.seq > self.events[-1].seq:
             self.events.append(event)
         else:  # two writers crossed, or another reader was quicker
             if any(each.seq == event.seq for each in self.events):
-                return
+                return False
             in_order = sorted([*self.events, event], key=lambda each: each.seq)
             self.events.clear()
             self.events.extend(in_order)
-        self.changes += 1
+        self.seen[event.item_id] = max(event.seq, self.seen.get(event.item_id, 0))
+        return True
+
+    def drop_events(self, until: int) -> None:
+        """Drop the events up to a `seq`."""
+        while self.events and self.events[0].seq <= until:
+            self.events.popleft()
+        self.seen = {item_id: seq for item_id, seq in self.seen.items() if seq > until}
+
+    def drop(self, until: int) -> None:
+        """Drop all that was said up to a `seq`."""
+        self.drop_events(until)
+        self.dismissed = {item_id: seq for item_id, seq in self.dismissed.items() if seq > until}
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.events and not self.dismissed
 
 
 class Sessions:
@@ -51,25 +70,33 @@ class Sessions:
         self._limit = limit
         self._lock = threading.Lock()
         self._of: dict[str, Session] = {}
-        self._forgotten: dict[str, int] = {}
+        self._forgotten: dict[str, tuple[int, int]] = {}
+        """`user_hash` → when, and the `seq` of the last event that was deleted"""
         self._floor: int | None = None
+        self._changes = itertools.count(1)  # one for all: a session that goes and comes again has no number twice
 
     @property
     def floor(self) -> int | None:
         """Every stored event with a `seq` above this is in here; None: nothing was read yet."""
         return self._floor
 
-    def add(self, seen: Iterable[Seen]) -> None:
+    def add(self, stored: Iterable[Seen]) -> None:
         """Take events that were just stored, here or by another process."""
         with self._lock:
-            for event in seen:
+            for event in stored:
                 self._add(self._of, event)
 
     def after(self, user_id: str, watermark: int) -> list[Seen]:
-        """The user's events with a `seq` above `watermark`, oldest first."""
+        """The user's last events with a `seq` above `watermark`, oldest first."""
         with self._lock:
             session = self._of.get(user_id)
             return [event for event in session.events if event.seq > watermark] if session else []
+
+    def passed(self, user_id: str) -> list[str]:
+        """Items that the user dealt with, where there were more events than are kept."""
+        with self._lock:
+            session = self._of.get(user_id)
+            return [] if session is None or len(session.events) < self._limit else list(session.seen)
 
     def dismissed(self, user_id: str) -> list[str]:
         """Items the user does not want to see."""
@@ -78,7 +105,7 @@ class Sessions:
 
     def forgotten_at(self, user_id: str) -> int:
         """What the user did until then must not be used, whoever knows it; in µs since 1970, 0 for nearly everybody."""
-        return self._forgotten.get(user_hash(user_id), 0) if self._forgotten else 0
+        return self._forgotten.get(user_hash(user_id), (0, 0))[0] if self._forgotten else 0
 
     def changes(self, user_id: str | None) -> int:
         """Another number whenever the user's events are others; an answer made at one holds until the next."""
@@ -86,52 +113,67 @@ class Sessions:
         return 0 if session is None else session.changes
 
     def rebuild(self, stored: Iterable[Seen], floor: int) -> None:
-        """Start again from the database's events above `floor`, and all dismissals; those that come in meanwhile are
-        kept."""
+        """Start again from the database's events above `floor`; dismissals, and what comes in meanwhile, are kept."""
         fresh: dict[str, Session] = {}
+        before = dict(self._forgotten)
         last = floor
         for event in stored:
             self._add(fresh, event)
             last = max(last, event.seq)
         with self._lock:
-            meanwhile = [event for session in self._of.values() for event in session.events if event.seq > last]
-            for event in sorted(meanwhile, key=lambda event: event.seq):
-                self._add(fresh, event)
+            if self._forgotten != before:  # somebody was, while the database was read
+                for user_id, session in fresh.items():
+                    session.drop(self._deleted(user_id))
             for user_id, session in self._of.items():
                 kept = fresh.setdefault(user_id, Session(deque(maxlen=self._limit)))
-                kept.dismissed |= session.dismissed
-                kept.changes += session.changes + 1
+                for event in session.events:
+                    if event.seq > last:
+                        kept.add(event)
+                kept.dismissed = session.dismissed | kept.dismissed
+                kept.changes = next(self._changes)
             self._of, self._floor = fresh, floor
 
     def forget_until(self, seq: int) -> None:
         """Drop the events up to `seq`: no model that may still answer needs them."""
+        if self._floor is not None and seq <= self._floor:
+            return
         for user_id in list(self._of):
             with self._lock:
-                session = self._of[user_id]
-                while session.events and session.events[0].seq <= seq:
-                    session.events.popleft()
-                if not session.events and not session.dismissed:
-                    del self._of[user_id]
+                session = self._of.get(user_id)
+                if session is not None:
+                    session.drop_events(seq)
+                    if session.is_empty:
+                        del self._of[user_id]
         self._floor = max(seq, self._floor or 0)
 
-    def forget(self, who: str, at: int) -> None:
-        """Drop all that one user did until `at`, in µs since 1970. Answers that were made before must not be used.
+    def forget(self, who: str, at: int, last: int, user_id: str | None = None) -> None:
+        """Drop all that one user said up to an event. Answers that were made before must not be used.
 
         Args:
             who: the user's `user_hash`.
+            at: when they asked, in µs since 1970: what packages know of them until then is not used.
+            last: the `seq` of the last event that was deleted; 0: there was none.
+            user_id: who that is, where it is still known; else all are looked through.
         """
+        self._forgotten[who] = (at, last)
+        names = [user_id] if user_id is not None else [name for name in list(self._of) if user_hash(name) == who]
         with self._lock:
-            self._forgotten[who] = at
-            for user_id in [user_id for user_id in self._of if user_hash(user_id) == who]:
-                del self._of[user_id]
+            for name in names:
+                session = self._of.get(name)
+                if session is not None:
+                    session.drop(last)
+                    session.changes = next(self._changes)
+                    if session.is_empty:
+                        del self._of[name]
+
+    def _deleted(self, user_id: str) -> int:
+        return self._forgotten.get(user_hash(user_id), (0, 0))[1] if self._forgotten else 0
 
     def _add(self, sessions: dict[str, Session], event: Seen) -> None:
+        if event.seq <= self._deleted(event.user_id):  # it was on its way here when they were forgotten
+            return
         session = sessions.get(event.user_id)
         if session is None:
             session = sessions[event.user_id] = Session(deque(maxlen=self._limit))
-        session.add(event)
-
-
-def user_hash(user_id: str) -> str:
-    """What is kept of a user who is to be forgotten, so that what others know of them is not used either."""
-    return hashlib.sha256(user_id.encode()).hexdigest()
+        if session.add(event):
+            session.changes = next(self._changes)

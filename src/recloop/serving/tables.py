@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, Table, Text
 
 from recloop.storage import metadata
@@ -38,6 +40,14 @@ forgotten = Table(
     Column("user_hash", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("events", Integer, nullable=False),  # that were deleted
+    Column("last_event", BigInteger),  # `seq` of the last one of them; null: there was none
+    Column("last_impression", BigInteger),  # `seq` of the last list whose name was looked at
+    Column("user_id", Text),  # who it is, until lists that were on their way were looked at, too
     sqlite_autoincrement=True,
 )
 """A row is a user who asked to be forgotten, and when: what came from them until then must not be used again."""
+
+
+def user_hash(user_id: str) -> str:
+    """What is kept of a user who is to be forgotten, so that what others know of them is not used either."""
+    return hashlib.sha256(user_id.encode()).hexdigest()

@@ -107,6 +107,7 @@ def opened(url: str, name: str, space: Space, *, seed: int, heartbeat: int = HEA
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker tells of each trial
     engine = connect(url)
+    url = engine.url.render_as_string(hide_password=False)  # with its driver
     try:
         with _speaking(url):
             with _alone(engine):

@@ -12,19 +12,23 @@ Context = Annotated[dict[Name, Annotated[str, StringConstraints(max_length=256)]
 
 
 class Request(BaseModel):
-    """The body of a request."""
+    """The body of a request. What stands under a field is on the page of the API."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
 
 class Answer(BaseModel):
     """The body of an answer."""
 
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
 
 class Failure(Answer):
     """Why there is no answer, and what to do about it."""
 
     error: str
+    """What is wrong, in a line; every fault of a request is named."""
     remedy: str | None
+    """What puts it right, where that is known."""

@@ -54,12 +54,15 @@ class EventRequest(Request):
     event_id: Id
     """The sender's name for it: sending it again is harmless."""
     user_id: Id
+    """Who did it."""
     item_id: Id
+    """With what."""
     event: EventName
     """view, click, purchase, rating, …; after `dismiss` the user does not see the item again"""
     value: float = Field(default=1.0, allow_inf_nan=False)
+    """What goes with it, e.g. a rating's stars."""
     timestamp: Moment | None = None
-    """When it happened; by default now."""
+    """When it happened: seconds since 1970, or ISO 8601 (UTC where it names no zone); by default now."""
     request_id: Id | None = None
     """`request_id` of the answer that showed the item."""
     context: Context | None = None
@@ -77,6 +80,7 @@ class EventsRequest(Request):
     """Things users did, stored all or none."""
 
     events: list[EventRequest] = Field(min_length=1)
+    """At most `serving.max_history`."""
 
     @check("events", mode="before")
     @classmethod
@@ -88,5 +92,6 @@ class EventsAnswer(Answer):
     """What became of the events. The stored ones survive whatever happens to the endpoint."""
 
     stored: int
+    """How many are new."""
     duplicates: list[str]
     """`event_id` of those that were stored before."""

@@ -1,15 +1,23 @@
-"""How much one request may ask for; it travels in pydantic's validation context."""
+"""How much one request may ask for; it travels in pydantic's validation context.
+
+The client imports this, and shall need neither a database's driver nor what reads `params.yaml`.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationInfo as Info
 
-from recloop.config import Serving
-from recloop.storage import now_us
+if TYPE_CHECKING:
+    from recloop.config import Serving
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000  # as `storage.now_us`
 
 
 @dataclass(frozen=True)
@@ -19,7 +27,7 @@ class Limits:
     max_k: int
     max_history: int
     max_batch: int
-    now_us: Callable[[], int] = now_us
+    now_us: Callable[[], int] = _now_us
 
     @classmethod
     def of(cls, serving: Serving) -> Limits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic import ValidationInfo as Info
 from pydantic import field_validator as check
 
@@ -18,10 +18,27 @@ class Between(Request):
     """A range of an attribute, both ends within it; either may be left out."""
 
     min: Value | None = None
+    """The least it may be."""
     max: Value | None = None
+    """The most it may be."""
 
 
-Filters = Annotated[dict[Name, Value | Annotated[list[Value], Field(max_length=100)] | Between], Field(max_length=16)]
+def _in_one_line(given: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """pydantic would tell of everything that a filter might have been, each with a name that only pydantic knows."""
+    try:
+        return read(given)
+    except ValidationError:
+        raise ValueError(
+            'should be a value, a list of at most 100 values, or {"min": …, "max": …}; '
+            "a value is text of at most 256 characters, a number, true or false"
+        ) from None
+
+
+Condition = Annotated[
+    Value | Annotated[list[Value], Field(max_length=100)] | Between,
+    WrapValidator(_in_one_line),
+]
+Filters = Annotated[dict[Name, Condition], Field(max_length=16)]
 """Attribute of items → the value it must have, a list of which it must have one, or a range."""
 
 
@@ -33,7 +50,9 @@ class ListRequest(Request):
     exclude: list[Id] = []
     """Items to leave out."""
     filters: Filters = {}
-    """What the items must be like."""
+    """What the items must be like: attribute → a value, a list of which it must have one, or `{"min": …, "max": …}`."""
+    age: int | None = Field(default=None, ge=0, le=150)
+    """The user's, in years, where items are limited by age."""
 
     @check("k")
     @classmethod
@@ -49,7 +68,11 @@ class ListRequest(Request):
 
 
 class RecommendedItem(Answer):
+    """An item of a list."""
+
     item_id: str
+    """Its name, as in the data and in events."""
     title: str | None
+    """Null where the items have none."""
     score: float
     """Only the order within one list means anything."""
