@@ -38,7 +38,8 @@ train: setup ## bring data and models up to date, and promote the winner
 	@$(BIN)/recloop promote
 
 # IN=folder works on another project than this one, such as the demo's: make platform IN=var/demo
-# `exec`, so that no shell stands between make and recloop: make hands a SIGTERM on to the process it started alone.
+# `exec`, so that no shell stands between make and recloop: Ctrl-C reaches both, and a SIGTERM to make is handed on to what
+# make itself started, and waited for. Nothing else is handed on: after `kill -9` of make, end recloop.
 IN ?= .
 IN_PROJECT := exec env RECLOOP_ROOT=$(abspath $(IN))
 

@@ -62,7 +62,9 @@ def test_a_bento_serves_the_champion_where_there_is_no_checkout_and_no_network(
     built = build_bento(project)
     assert built.version == 2
     assert re.fullmatch(
-        r"built recloop:\w+ with version 2 inside\nserve it from any folder: bentoml serve /.*", str(built)
+        r"built recloop:\w+ with version 2 inside\nserve it from any folder, where its events then go: "
+        r"RECLOOP_DATABASE_URL=sqlite:///recloop\.db bentoml serve --host 127\.0\.0\.1 /.*",
+        str(built),
     )
     assert project.var / "bentoml" in built.folder.parents
     inside = {file.relative_to(built.folder / "src").as_posix() for file in (built.folder / "src").rglob("*.*")}

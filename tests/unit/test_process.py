@@ -42,6 +42,14 @@ def test_without_a_champion_it_says_how_to_get_one(project: Project, monkeypatch
         serve(project)
     assert caught.value.remedy
     assert "make train" in caught.value.remedy
+    assert "demo" not in caught.value.remedy
+
+    demo = Project(project.var / "demo")
+    write_package(demo.live / "v1")
+    point_at(demo.live, 1)
+    with pytest.raises(ServingError) as caught:
+        serve(project)
+    assert "`make serve IN=var/demo` serves the demo's" in (caught.value.remedy or "")
 
 
 def test_a_damaged_package_that_cannot_be_had_again_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -461,7 +461,9 @@ def test_a_version_that_is_named_while_another_wins_is_a_conflict(
 def test_a_version_that_cannot_be_had_is_not_made_champion(project: Project) -> None:
     promoted(project, "o")
     promoted(project, "n")
-    (Path(versions.get(open_tracking(project), 2).source.removeprefix("file://")) / "items.parquet").write_bytes(b"half")
+    (Path(versions.get(open_tracking(project), 2).source.removeprefix("file://")) / "items.parquet").write_bytes(
+        b"half"
+    )
 
     with pytest.raises(RegistryError, match="the artifacts of v2"):
         promote_version(project, 2, reason="clicked twice as often")

@@ -254,8 +254,8 @@ def _places(workspace: Project) -> dict[str, str]:
         "Prefect UI": f"http://127.0.0.1:{params.prefect_port}, {start}",
         "MLflow UI": f"http://127.0.0.1:{params.mlflow_port}, {start}",
         "endpoint": f"http://127.0.0.1:{workspace.params.serving.port}, {start}, or `make serve IN=var/demo`",
-        "Data Docs": "open var/demo/reports/data-docs/index.html",
-        "drift report": "open var/demo/reports/drift/latest.html",
+        "Data Docs": "var/demo/reports/data-docs/index.html",
+        "drift report": "var/demo/reports/drift/latest.html",
         "history": "`make history IN=var/demo`",
     }
 

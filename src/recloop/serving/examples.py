@@ -42,22 +42,22 @@ _SPLIT = {"challenger": 0.1, "shadow": False}
 
 EXAMPLES: Mapping[type[Request] | type[Answer], Named] = {
     RecommendRequest: {
-        "A user": {"user_id": "196", "k": 5},
+        "A user": {"user_id": "30", "k": 5},
         "Somebody who is known by what they did": {"history": ["50", "181"], "exclude": ["174"]},
-        "Some items only, and why": {"user_id": "196", "filters": {"categories": ["Drama", "Crime"]}, "explain": True},
+        "Some items only, and why": {"user_id": "30", "filters": {"categories": ["Drama", "Crime"]}, "explain": True},
         "A newcomer": {"context": {"country": "DE"}},
     },
-    BatchRequest: {"Two lists": {"requests": [{"user_id": "196", "k": 5}, {"history": ["50", "181"], "k": 5}]}},
+    BatchRequest: {"Two lists": {"requests": [{"user_id": "30", "k": 5}, {"history": ["50", "181"], "k": 5}]}},
     SimilarRequest: {"Items like one": {"item_id": "50", "k": 5}},
     EventsRequest: {
         "A click": {
-            "events": [{"event_id": "2f1c9a", "user_id": "196", "item_id": "50", "event": "click", "request_id": "9b"}]
+            "events": [{"event_id": "2f1c9a", "user_id": "30", "item_id": "50", "event": "click", "request_id": "9b"}]
         },
         "A rating, told later": {
             "events": [
                 {
                     "event_id": "2f1c9b",
-                    "user_id": "196",
+                    "user_id": "30",
                     "item_id": "181",
                     "event": "rating",
                     "value": 4.5,
@@ -66,7 +66,7 @@ EXAMPLES: Mapping[type[Request] | type[Answer], Named] = {
             ]
         },
         "An item never to be shown again": {
-            "events": [{"event_id": "2f1c9c", "user_id": "196", "item_id": "174", "event": "dismiss"}]
+            "events": [{"event_id": "2f1c9c", "user_id": "30", "item_id": "174", "event": "dismiss"}]
         },
     },
     ReloadRequest: {"Look": {}},
@@ -113,7 +113,7 @@ EXAMPLES: Mapping[type[Request] | type[Answer], Named] = {
     },
     UserAnswer: {
         "A person": {
-            "user_id": "196",
+            "user_id": "30",
             "in_model": True,
             "history": [
                 {"item_id": "181", "event": None, "at": "1997-12-04T15:55:49+00:00"},
@@ -124,7 +124,7 @@ EXAMPLES: Mapping[type[Request] | type[Answer], Named] = {
             "impressions": 9,
         }
     },
-    ForgottenAnswer: {"Forgotten": {"user_id": "196", "events": 2, "impressions": 9}},
+    ForgottenAnswer: {"Forgotten": {"user_id": "30", "events": 2, "impressions": 9}},
     ReloadAnswer: {"All as before": {"version": 3, "changed": False}},
     RollbackAnswer: {"Back": {"done": "v2 (bpr_mf) is champion again, in v3's place", "version": 2}},
     SplitAnswer: {"Shared": _SPLIT},

@@ -18,6 +18,9 @@ from recloop.errors import ServingError
 from recloop.project import Project
 from recloop.serving.pointer import pack_only, read_pointer
 
+SERVE_IT = "RECLOOP_DATABASE_URL=sqlite:///recloop.db bentoml serve --host 127.0.0.1"
+"""What BentoML and a Bento do without it: listen on all addresses; the same file."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -31,7 +34,7 @@ class Built:
     def __str__(self) -> str:
         return (
             f"built {self.tag} with version {self.version} inside\n"
-            f"serve it from any folder: bentoml serve {self.folder}"
+            f"serve it from any folder, where its events then go: {SERVE_IT} {self.folder}"
         )
 
 

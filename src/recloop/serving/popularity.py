@@ -96,7 +96,8 @@ class PopularNow:
                 if len(self._by_context) > 2 * CONTEXTS:
                     weights = {context: sum(own.values()) for context, own in self._by_context.items()}
                     self._by_context = {
-                        context: self._by_context[context] for context in nlargest(CONTEXTS, weights, key=weights.__getitem__)
+                        context: self._by_context[context]
+                        for context in nlargest(CONTEXTS, weights, key=weights.__getitem__)
                     }
                 if len(self._places) > 2 * COUNTED:
                     self._keep_the_heaviest()

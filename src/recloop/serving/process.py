@@ -23,7 +23,7 @@ from recloop.exclusive import choose_port, free_port, origin
 from recloop.project import Project
 from recloop.serving.orphans import end_with_parent, kill_family
 from recloop.serving.parcel import check_package
-from recloop.serving.pointer import read_pointer
+from recloop.serving.pointer import CHAMPION, read_pointer
 
 logger = logging.getLogger("recloop.serving")
 
@@ -75,9 +75,11 @@ def _unservable(project: Project) -> ServingError | None:
     try:
         pointer = read_pointer(project.live)
         if pointer is None:
+            demo = Project(project.var / "demo").live / CHAMPION
             return ServingError(
                 f"there is no champion to serve in {project.live}",
-                remedy="`make train` trains and promotes one; `recloop promote` promotes what is trained",
+                remedy="`make train` trains and promotes one; `recloop promote` promotes what is trained"
+                + ("; `make serve IN=var/demo` serves the demo's" if demo.is_file() else ""),
             )
         check_package(project.live / pointer.folder, pointer.package_sha256)
     except ServingError as error:
