@@ -8,7 +8,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from http.client import HTTPConnection
@@ -19,7 +18,7 @@ import psutil
 
 from recloop.exclusive import free_port
 from recloop.serving.orphans import kill_family
-from recloop.serving.process import SERVICE
+from recloop.serving.process import command
 from tests.conftest import ROOT
 from tests.packages import COUNTS, point_at, write_package
 from tests.shop import change_params
@@ -37,9 +36,16 @@ class Client:
         self._connection.connect()
 
     def send(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        self._connection.request(method, path, body, self._headers)
+        status, _, answer = self.exchange(method, path, body)
+        return status, answer
+
+    def exchange(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers (by names in lower case) and body of the answer."""
+        self._connection.request(method, path, body, self._headers | headers)
         answer = self._connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
     def post(self, path: str, content: object) -> tuple[int, Any]:
         status, body = self.send("POST", path, json.dumps(content).encode())
@@ -76,10 +82,9 @@ class Endpoint:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", "127.0.0.1"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self.port)],
+                command("127.0.0.1", self.port),
                 cwd=self.project,
                 env=self._environment,
                 stdout=log,

@@ -19,7 +19,7 @@ from recloop.errors import RecloopError, ShortOfMemory, explained
 from recloop.project import Project
 
 if TYPE_CHECKING:  # it imports SQLAlchemy
-    from recloop.serving.keys import KeyStore
+    from sqlalchemy import Engine
 
 TURN_SECONDS = 10.0
 """How long a process that `torchrun` started waits for another to say what they have both met."""
@@ -237,20 +237,23 @@ def create_key(
     days: Annotated[int | None, typer.Option(min=1, max=36_500, help="How long it works. Default: for ever.")] = None,
 ) -> None:
     """Make a key, and print it: the only time it can be seen."""
+    from recloop.serving.keys import KeyStore, id_of
     from recloop.storage import now_us
 
-    store = _key_store()
+    database = _database()
     expires_at = None if days is None else now_us() + days * 86_400_000_000
-    _show_once(store.create(name, scope, expires_at=expires_at), f"endpoints take it {_soon()}")
+    key = KeyStore(database).create(name, scope, expires_at=expires_at)
+    _note(database, "create key", {"id": id_of(key), "name": name, "scopes": scope, "days": days})
+    _show_once(key, f"endpoints take it {_soon()}")
 
 
 @keys.command("list")
 def list_keys() -> None:
     """Every key there ever was, and whether it works."""
-    from recloop.serving.keys import describe
+    from recloop.serving.keys import KeyStore, describe
     from recloop.storage import now_us
 
-    print(describe(_key_store().all(), now_us()))
+    print(describe(KeyStore(_database()).all(), now_us()))
 
 
 @keys.command("rotate")
@@ -259,22 +262,39 @@ def rotate_key(
     grace_hours: Annotated[int, typer.Option(min=0, max=876_000, help="How long the old one goes on working.")] = 24,
 ) -> None:
     """Make a key in the place of another, and print it: the only time it can be seen."""
-    new = _key_store().rotate(id, grace_seconds=grace_hours * 3600)
+    from recloop.serving.keys import KeyStore, id_of
+
+    database = _database()
+    new = KeyStore(database).rotate(id, grace_seconds=grace_hours * 3600)
+    _note(database, "rotate key", {"id": id, "new_id": id_of(new), "grace_hours": grace_hours})
     _show_once(new, f"endpoints take it {_soon()}, and {id} for {grace_hours} more hours at most")
 
 
 @keys.command("revoke")
 def revoke_key(id: KeyId) -> None:
     """End a key now."""
-    _key_store().revoke(id)
+    from recloop.serving.keys import KeyStore
+
+    database = _database()
+    KeyStore(database).revoke(id)
+    _note(database, "revoke key", {"id": id})
     print(f"{id} is revoked: endpoints refuse it {_soon()}")
 
 
-def _key_store() -> KeyStore:
-    from recloop.serving.keys import KeyStore
+def _database() -> Engine:
     from recloop.storage import connect
 
-    return KeyStore(connect(Project.find().database_url))
+    return connect(Project.find().database_url)
+
+
+def _note(database: Engine, act: str, details: dict[str, object]) -> None:
+    """A line in the table of what admins did."""
+    import logging
+
+    from recloop.serving.audit import note
+
+    who = "the command line"
+    note(database, None, act, details, f"done, at {who}", by=who, told="done", level=logging.INFO)
 
 
 def _show_once(key: str, what: str) -> None:

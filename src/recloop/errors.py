@@ -105,6 +105,9 @@ class EndpointError(ServingError):
         status: of HTTP, e.g. 404; None where nothing answered.
     """
 
+    event_ids: tuple[str, ...] = ()
+    """Of the events that were sent, in their order: sent again by these, none is counted twice."""
+
     def __init__(self, message: str, *, remedy: str | None = None, status: int | None = None) -> None:
         super().__init__(message, remedy=remedy)
         self.status = status

@@ -27,6 +27,16 @@ ASK_SECONDS = 0.02
 """How long SQLite itself waits. It asks ever more rarely, so that among busy writers whoever has waited longest has the
 least chance: with four processes some waited for seconds. Begun anew so often, none waits longer than the others."""
 
+TO_A_SERVER = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds; the others are seconds
+}
+"""How soon it is noticed that PostgreSQL's machine is gone: by itself, TCP takes a quarter of an hour, or for ever.
+What the URL says goes before."""
+
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
 """What passes when the other process is done. Not so a transaction that read before somebody else wrote."""
 
@@ -43,7 +53,8 @@ def connect(url: str, *, lock_seconds: float | None = None) -> Engine:
     readers do not wait for the writer.
 
     Args:
-        url: of the database; PostgreSQL's as its other clients take it, too (`postgresql://…`, `postgres://…`).
+        url: of the database; PostgreSQL's as its other clients take it, too (`postgresql://…`, `postgres://…`), with
+            the parameters of libpq behind a `?`.
         lock_seconds: how long a statement may wait for a lock; by default LOCK_SECONDS in SQLite, and as long as
             it takes in PostgreSQL.
 
@@ -80,7 +91,10 @@ def _with_driver(url: str) -> str:
 
 
 def _server(url: str, lock_seconds: float | None) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True)
+    where = make_url(url)
+    postgresql = where.get_backend_name() == "postgresql"
+    own = {name: value for name, value in TO_A_SERVER.items() if postgresql and name not in where.query}
+    engine = create_engine(where, pool_pre_ping=True, connect_args=own)
     if lock_seconds is not None:
 
         def limit_waiting(connection: Any, _record: Any) -> None:

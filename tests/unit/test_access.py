@@ -14,8 +14,16 @@ from recloop.serving.parsing import RefusedError
 from recloop.storage import connect
 
 
-def request(key: str | None = None, client: str = "127.0.0.1", kind: str = "Bearer") -> dict[str, Any]:
-    headers = [(b"host", b"x")] + ([] if key is None else [(b"authorization", f"{kind} {key}".encode())])
+def request(
+    key: str | None = None,
+    client: str = "127.0.0.1",
+    kind: str = "Bearer",
+    host: str = "localhost:3000",
+    origin: str = "",
+) -> dict[str, Any]:
+    headers = [(b"host", host.encode())]
+    headers += [] if key is None else [(b"authorization", f"{kind} {key}".encode())]
+    headers += [(b"origin", origin.encode())] if origin else []
     return {"headers": headers, "client": (client, 50_000)}
 
 
@@ -91,3 +99,46 @@ def test_a_key_that_asks_for_too_much_is_told_when_to_come_back(store: KeyStore)
     with pytest.raises(RefusedError):
         access.charge(caller, 1)
     access.charge(caller, 0)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:3000", "127.0.0.1", "127.0.0.1:80", "127.1.2.3:3000", "[::1]", "[::1]:3000"]
+)
+def test_without_keys_this_machine_goes_by_its_own_names(store: KeyStore, host: str) -> None:
+    access = Access(Serving(), store.read)
+    assert access.admit(request(host=host), "admin").key_id is None
+    assert access.admit(request(host=host, origin=f"http://{host}"), "admin").key_id is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:3000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.7", "", "["],
+)
+def test_a_name_that_somebody_made_lead_here_opens_nothing_without_keys(store: KeyStore, host: str) -> None:
+    error = refused(Access(Serving(), store.read), request(host=host), "admin")
+    assert (error.status, f"calls this machine {host!r}" in error.message) == (403, True)
+    assert "recloop keys create" in error.remedy
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:8000", "http://127.0.0.1:3000"])
+def test_without_keys_no_page_from_elsewhere_has_a_browser_ask(store: KeyStore, origin: str) -> None:
+    error = refused(Access(Serving(), store.read), request(origin=origin), "admin")
+    assert (error.status, f"no page of {origin} is answered" in error.message) == (403, True)
+
+
+def test_with_keys_it_does_not_matter_how_this_machine_is_called(store: KeyStore) -> None:
+    key = store.create("shop", ["recommend"])
+    asked = request(key, host="shop.example", origin="https://shop.example", client="10.0.0.7")
+    assert door(store).admit(asked, "recommend").key_id is not None
+
+
+def test_what_a_key_is_not_good_for_counts_too(store: KeyStore) -> None:
+    access, key = door(store, requests_per_second=0.5, burst=3), store.create("shop", ["events"])
+    assert [refused(access, request(key), "admin").status for _ in range(4)] == [403, 403, 403, 429]
+
+
+def test_what_costs_more_than_a_burst_is_let_through_when_the_key_was_quiet(store: KeyStore) -> None:
+    """As the endpoint counts it: one to come in, the others when it is known how many there are."""
+    access, key = door(store, requests_per_second=1e-3, burst=50), store.create("shop", ["recommend"])
+    access.charge(access.admit(request(key), "recommend"), 60 - 1, paid=1)
+    assert refused(access, request(key), "recommend").status == 429, "and is paid for afterwards"

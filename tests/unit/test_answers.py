@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recloop.config import Rerank, Serving
+from recloop.config import Gate, Rerank, Serving
 from recloop.errors import OverloadError, RequestError, ServingError
 from recloop.serving.answers import Answers
 from recloop.serving.engine import Engine
@@ -29,7 +29,7 @@ from recloop.serving.sessions import Sessions
 from recloop.serving.traffic import Plan, Split
 from tests.packages import COUNTS, write_package
 
-LIMITS = Limits.of(Serving())
+LIMITS = Limits.of(Serving(), Gate())
 
 
 class Kept:

@@ -70,6 +70,41 @@ def test_events_get_an_id_once_so_that_trying_again_counts_nothing_twice(monkeyp
     assert server.slept == [2.0, 4.0]
 
 
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [("Fri, 01 Jan 2100 00:00:00 GMT", 7.0), ("86400", 7.0), ("Sat, 01 Jan 2000 00:00:00 GMT", 0.0), ("soon", 0.1)],
+)
+def test_it_waits_as_it_is_told_and_no_longer_than_its_patience(
+    monkeypatch: pytest.MonkeyPatch, said: str, waits: float
+) -> None:
+    server = Server(refusal(503, **{"Retry-After": said}), httpx.Response(200, json=ANSWER))
+    assert server.client(monkeypatch, patience=7.0).recommend("ann").model_version == 3
+    assert server.slept == [waits]
+
+
+def test_events_that_may_not_be_stored_are_named_so_that_they_can_be_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server(refusal(503), httpx.ReadTimeout("slow"))
+    event = {"user_id": "ann", "item_id": "a", "event": "click"}
+    with pytest.raises(EndpointError) as caught:
+        server.client(monkeypatch, attempts=2).record_all([event, event | {"event_id": "mine"}])
+    sent = [each["event_id"] for each in json.loads(server.asked[0].content)["events"]]
+    assert caught.value.event_ids == tuple(sent)
+    assert sent[1] == "mine"
+    with pytest.raises(EndpointError) as caught:
+        Server(refusal(404)).client(monkeypatch).similar("a")
+    assert caught.value.event_ids == ()
+
+
+def test_what_is_no_answer_of_an_endpoint_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = httpx.Response(200, html="<h1>Welcome to nginx</h1>")
+    with pytest.raises(EndpointError, match=r"gave what is no ModelAnswer \(text/html.*Welcome to nginx") as caught:
+        Server(page).client(monkeypatch).model()
+    assert caught.value.status == 200
+    assert "the address" in (caught.value.remedy or "")
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_what_would_be_refused_again_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     server = Server(refusal(status))
@@ -153,9 +188,8 @@ def test_a_rollback_is_never_sent_twice_and_waited_for(
 
 
 def test_every_operation_of_the_api_is_a_method_of_its_name() -> None:
-    operations = [
-        operation for path in describe_api()["paths"].values() for operation in path.values() if "tags" in operation
-    ]
+    paths = describe_api(("click",))["paths"].values()
+    operations = [operation for path in paths for operation in path.values() if "tags" in operation]
     named = {operation["operationId"] for operation in operations if operation["tags"] != ["health"]}
     assert len(named) == 10
     assert {name for name in named if not callable(getattr(Client, name, None))} == set()

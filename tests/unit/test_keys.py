@@ -19,6 +19,7 @@ from recloop.config import Serving, load_params, validated
 from recloop.errors import ConfigError, DatabaseError
 from recloop.project import Project
 from recloop.serving.keys import LENGTH, NOBODY, KeyInfo, KeyRing, KeyStore, Record, api_keys, describe
+from recloop.serving.tables import audit
 from recloop.storage import connect, now_us
 from tests.conftest import ROOT
 from tests.unit.test_cli import recloop
@@ -345,6 +346,24 @@ def test_keys_are_rotated_and_revoked_at_the_command_line(project: Project) -> N
     assert store.read().find(new, now_us()) is None
     states = [line.split("  ")[-1] for line in keys("list").stdout.splitlines()]
     assert [state.split()[0] for state in states] == ["state", "works", "revoked"]
+
+
+def test_what_is_done_to_keys_at_the_command_line_leaves_a_line_without_a_secret(project: Project) -> None:
+    old = keys("create", "shop", "--scope", "events").stdout.strip()
+    new = keys("rotate", id_of(old), "--grace-hours", "1").stdout.strip()
+    keys("revoke", id_of(new))
+    keys("revoke", "nobody")
+    with connect(project.database_url).connect() as connection:
+        rows = connection.execute(select(audit.c.act, audit.c.details, audit.c.outcome).order_by(audit.c.seq)).all()
+    assert [tuple(row) for row in rows] == [
+        (
+            "create key",
+            {"id": id_of(old), "name": "shop", "scopes": ["events"], "days": None},
+            "done, at the command line",
+        ),
+        ("rotate key", {"id": id_of(old), "new_id": id_of(new), "grace_hours": 1}, "done, at the command line"),
+        ("revoke key", {"id": id_of(new)}, "done, at the command line"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,18 @@ def test_a_refused_version_is_tried_again_and_told_of_once(folder: Path, watched
     assert (watched.version, watched.live.refusal) == (2, None)
 
 
+def test_whoever_asks_has_a_refused_version_tried_at_once(folder: Path, watched: Watched) -> None:
+    write_package(folder / "v2")
+    point_at(folder, 2)
+    sound = (folder / "v2" / "model.safetensors").read_bytes()
+    (folder / "v2" / "model.safetensors").write_bytes(b"half a mod")
+    watched.live.check()
+    (folder / "v2" / "model.safetensors").write_bytes(sound)
+    assert watched.live.check() is False
+    assert watched.live.check(again=True) is True
+    assert (watched.version, watched.live.refusal) == (2, None)
+
+
 def test_a_new_pointer_ends_a_refusal_at_once(folder: Path, watched: Watched) -> None:
     point_at(folder, 2)
     watched.live.check()

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from recloop.config import Serving
+from recloop.config import Gate, Serving
 from recloop.serving.app import OPERATIONS
 from recloop.serving.examples import EXAMPLES
 from recloop.serving.openapi import describe_api
 from recloop.serving.parsing import parse
 from recloop.serving.schemas import Answer, Limits, Request
 
-DOCUMENT = describe_api()
+DOCUMENT = describe_api(tuple(Gate().events))
 DESCRIBED: dict[str, dict[str, Any]] = {
     f"{method.upper()} {path}": operation
     for path, methods in DOCUMENT["paths"].items()
@@ -47,7 +47,7 @@ def test_every_operation_has_a_name_of_its_own_a_family_and_a_summary() -> None:
 def test_an_example_is_what_it_is_an_example_of(model: type[Request] | type[Answer]) -> None:
     for example in EXAMPLES[model].values():
         if issubclass(model, Request):
-            parse(model, json.dumps(example).encode(), Limits.of(Serving()))
+            parse(model, json.dumps(example).encode(), Limits.of(Serving(), Gate()))
         else:
             assert model.model_validate_json(json.dumps(example)).model_dump(mode="json") == example
 

@@ -69,6 +69,20 @@ def test_what_costs_more_than_a_bucket_needs_a_full_one_and_is_paid_for_afterwar
     assert limit.take("a", cost=25) == 0.0
 
 
+def test_what_a_request_has_paid_already_does_not_stand_in_its_own_way() -> None:
+    clock = Clock()
+    limit = RateLimit(1.0, 10, clock)
+    limit.take("a")
+    assert limit.take("a", cost=24, paid=1) == 0.0
+    clock.now = 24 * NS  # one is missing
+    limit.take("a")
+    wait = limit.take("a", cost=24, paid=1)
+    assert wait == 2.0
+    clock.now += round(wait * NS)
+    limit.take("a")
+    assert limit.take("a", cost=24, paid=1) == 0.0, "after the wait that it named"
+
+
 def test_buckets_that_are_full_again_are_forgotten() -> None:
     clock = Clock()
     limit = RateLimit(1.0, 5, clock)

@@ -471,7 +471,7 @@ def test_in_shadow_the_challengers_list_is_written_down_and_not_shown(endpoint: 
 
 
 def test_a_reload_looks_at_once(endpoint: Endpoint, client: Client) -> None:
-    assert client.post("/admin/reload", {}) == (200, {"version": 1, "changed": False})
+    assert client.post("/admin/reload", {}) == (200, {"version": 1, "changed": False, "refused": None})
     assert client.send("POST", "/admin/reload") == (200, b'{"version":1,"changed":false}'), "as curl -X POST sends it"
     status, answer = client.post("/admin/reload", {"force": True})
     assert status == 422

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recloop.config import Rerank, Serving
+from recloop.config import Gate, Rerank, Serving
 from recloop.serving.endpoint import Endpoint
 from recloop.serving.engine import Engine
 from recloop.serving.metrics import Metrics
@@ -42,7 +42,7 @@ def endpoint(live: Path) -> Iterator[Endpoint]:
 def like(endpoint: Endpoint, item_id: str, **further: Any) -> tuple[int, list[str]]:
     """The version that answers, and its items."""
     body = json.dumps({"item_id": item_id, **further}).encode()
-    answer = endpoint.similar(parse(SimilarRequest, body, Limits.of(Serving())))
+    answer = endpoint.similar(parse(SimilarRequest, body, Limits.of(Serving(), Gate())))
     return answer.model_version, [item.item_id for item in answer.items]
 
 

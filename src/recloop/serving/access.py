@@ -15,6 +15,8 @@ from recloop.serving.parsing import RefusedError
 from recloop.serving.rate import RateLimit
 from recloop.storage import now_us
 
+WITH_A_KEY = "set serving.auth to required, and send a key: `recloop keys create` makes one"
+
 __all__ = ["Access", "Caller", "Scope"]
 
 
@@ -51,18 +53,13 @@ class Access:
 
         Raises:
             RefusedError: 401 without a key that works, 403 with one that is not good for this, 429 where it asks for
-                too much.
+                too much. Where no key is asked for, 403 for all but this machine, and for what a page of the web has a
+                browser of this machine ask.
         """
         if needs is None:
             return NOBODY
         if not self._required:
-            client = scope.get("client")
-            if client is not None and not _is_here(client[0]):
-                raise RefusedError(
-                    403,
-                    "without keys, only this machine is answered (serving.auth is off)",
-                    "set serving.auth to required, and send a key: `recloop keys create` makes one",
-                )
+            _check_is_here(scope)
             return NOBODY
         key = self._keys().find(_presented(scope["headers"]), now_us())
         if key is None:
@@ -72,25 +69,28 @@ class Access:
                 "send `Authorization: Bearer <key>`; `recloop keys create` makes one",
                 header=(b"www-authenticate", b"Bearer"),
             )
+        caller = Caller(key.id)
+        self.charge(caller, 1)  # before it is known whether it is good for this: what is refused is work, too
         if needs != "any" and needs not in key.scopes:
             raise RefusedError(
                 403,
                 f"key {key.id} ({key.name}) is good for {', '.join(key.scopes)}, not for {needs}",
                 f"`recloop keys create NAME --scope {needs}` makes one that is",
             )
-        caller = Caller(key.id)
-        self.charge(caller, 1)
         return caller
 
-    def charge(self, caller: Caller, cost: int) -> None:
+    def charge(self, caller: Caller, cost: int, *, paid: int = 0) -> None:
         """Count `cost` more requests.
+
+        Args:
+            paid: as what so many of the same request were counted before.
 
         Raises:
             RefusedError: they are too many.
         """
         if caller.key_id is None or not cost:
             return
-        wait = self._rate.take(caller.key_id, cost)
+        wait = self._rate.take(caller.key_id, cost, paid=paid)
         if wait > 0:
             raise RefusedError(
                 429,
@@ -98,6 +98,46 @@ class Access:
                 f"send it again in {math.ceil(wait)} s",
                 retry_after=wait,
             )
+
+
+def _check_is_here(scope: Mapping[str, Any]) -> None:
+    """Refuse whoever is not this machine; and the browser of this machine where a page from elsewhere has it ask.
+
+    Such a page needs no answer to do harm, and a browser asks nobody before it sends a body as plain text. It names the
+    page as `Origin`; or, where a name on the web was made to lead here (DNS rebinding), that name as `Host`.
+    """
+    client = scope.get("client")
+    if client is not None and not _is_here(client[0]):
+        raise RefusedError(403, "without keys, only this machine is answered (serving.auth is off)", WITH_A_KEY)
+    host = origin = None
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host = value
+        elif name == b"origin":
+            origin = value
+    if host is not None and not _names_this_machine(host):
+        raise RefusedError(
+            403,
+            f"without keys (serving.auth is off), nobody is answered who calls this machine {host.decode('latin-1')!r}",
+            f"ask for 127.0.0.1 or localhost; or {WITH_A_KEY}",
+        )
+    if origin is not None and (host is None or origin.partition(b"://")[2] != host):
+        raise RefusedError(
+            403,
+            f"without keys (serving.auth is off), no page of {origin.decode('latin-1')} is answered",
+            f"let the page ask its own backend, and that the endpoint; or {WITH_A_KEY}",
+        )
+
+
+@lru_cache(1024)
+def _names_this_machine(host: bytes) -> bool:
+    """Whether a `Host` is a name or an address that leads nowhere but here, with any port."""
+    name = host.decode("latin-1").lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    try:
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 @lru_cache(1024)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from anyio import to_thread
 from sqlalchemy import Engine
 
 from recloop import telemetry
 from recloop.errors import ConflictError, RecloopError, ServingError
+from recloop.serving.aside import aside
 from recloop.serving.audit import note
 from recloop.serving.endpoint import Endpoint
 from recloop.serving.schemas import (
@@ -25,6 +25,7 @@ from recloop.serving.schemas import (
     RollbackRequest,
     SplitAnswer,
     SplitRequest,
+    UserAnswer,
 )
 from recloop.serving.tables import user_hash
 from recloop.serving.traffic import Split
@@ -33,6 +34,8 @@ A = TypeVar("A", bound=Answer)
 
 ROLLBACK_SECONDS = 120.0
 """How long the registry may take"""
+PERSONAL = {"user_id", "history", "dismissed"}
+"""What stands in no line: it would outlive the person's being forgotten"""
 
 
 class Admin:
@@ -49,10 +52,13 @@ class Admin:
         """Look now who is to be live."""
 
         def act() -> ReloadAnswer:
-            changed = self._endpoint.follow_versions()
-            return ReloadAnswer(version=self._endpoint.describe().version, changed=changed)
+            changed = self._endpoint.follow_versions(again=True)
+            live = self._endpoint.describe()
+            return ReloadAnswer(version=live.version, changed=changed, refused=live.refused)
 
         def told(answer: ReloadAnswer) -> str:
+            if answer.refused is not None:
+                return f"version {answer.version} is live, {answer.refused.version} is refused: {answer.refused.error}"
             return f"version {answer.version} " + ("is live now" if answer.changed else "stays live, nothing changed")
 
         return await self._done(who, "reload", {}, act, told, idle=lambda answer: not answer.changed)
@@ -65,6 +71,17 @@ class Admin:
             return SplitAnswer(challenger=request.challenger, shadow=request.shadow)
 
         return await self._done(who, "split", request.model_dump(), act, lambda _: "done")
+
+    async def person(self, user_id: str, who: str | None) -> UserAnswer:
+        """What is known of a person; the line names a hash alone."""
+
+        def told(answer: UserAnswer) -> str:
+            return f"{answer.stored_events} events and {answer.impressions} lists are stored"
+
+        details: dict[str, object] = {"user_hash": user_hash(user_id)}
+        return await self._done(
+            who, "look up", details, lambda: self._endpoint.person(user_id), told, idle=lambda _: True
+        )
 
     async def forget(self, user_id: str, who: str | None) -> ForgottenAnswer:
         """Forget a person; the line names a hash alone."""
@@ -133,15 +150,16 @@ class Admin:
         def noted() -> A:
             try:
                 answer = do()
-            except RecloopError as error:
-                note(self._database, who, act, details, f"failed: {error.message}", by=_by(who))
+            except Exception as error:  # whatever it is, it was asked for
+                why = error.message if isinstance(error, RecloopError) else f"{type(error).__name__}: {error}"
+                note(self._database, who, act, details, f"failed: {why}", by=_by(who))
                 raise
-            outcome = answer.model_dump_json(exclude={"user_id"})
+            outcome = answer.model_dump_json(exclude=PERSONAL)
             level = logging.INFO if idle(answer) else logging.WARNING
             note(self._database, who, act, details, outcome, by=_by(who), told=told(answer), level=level)
             return answer
 
-        return await to_thread.run_sync(noted)
+        return await aside(noted)
 
 
 def _by(who: str | None) -> str:

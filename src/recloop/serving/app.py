@@ -8,20 +8,21 @@ would only compete for. What waits for a disk happens in a thread.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from anyio import to_thread
 from pydantic import TypeAdapter, ValidationError
 
-from recloop.config import Serving
+from recloop.config import Gate, Serving
 from recloop.errors import ConflictError, NotFoundError, OverloadError, RecloopError, RequestError
+from recloop.serving.deadline import Deadlines, LateError
 from recloop.serving.openapi import describe_api
 from recloop.serving.page import PAGE, SCRIPT
 from recloop.serving.parsing import RefusedError, parse
@@ -58,10 +59,15 @@ OPEN = ("/livez", "/healthz", "/readyz")
 """BentoML's, for whoever can reach the port: they tell an orchestrator how we are, and nothing else"""
 STATIC = "/static_content/"
 """BentoML's, for the page of the API"""
+SECONDS = 10.0
+"""How long a request may take, its body included"""
+ACT_SECONDS = 130.0
+"""How long an act of an admin may: the registry has two minutes, and a large model its time to load"""
 CLOSED = 1 / 2000
 """Share of answers after which a connection is closed, where several processes answer: connections that were all made
 at a quiet moment are all with one process, and spread out when they are made anew."""
-SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+SECURITY = [NO_SNIFFING, (b"cache-control", b"no-store")]
 JSON_HEADERS = [(b"content-type", b"application/json"), *SECURITY]
 PAGE_HEADERS = [
     (b"content-type", b"text/html; charset=utf-8"),
@@ -90,48 +96,63 @@ class App:
     def __init__(self) -> None:
         self._bentoml: Asgi
         self._endpoint: Endpoint | None = None
-        self._under_way = 0
+        self._under_way = self._waiting = 0
+        self._deadlines = Deadlines()
 
     def before(self, bentoml: Asgi) -> Asgi:
         """This app, with `bentoml` for all that is not the endpoint's own."""
         self._bentoml = bentoml
         return self
 
-    def use(self, endpoint: Endpoint, admin: Admin, access: Access, serving: Serving, metrics: Metrics) -> None:
-        """What answers."""
-        self._admin, self._access, self._limits, self._metrics = admin, access, Limits.of(serving), metrics
+    def use(
+        self, endpoint: Endpoint, admin: Admin, access: Access, serving: Serving, gate: Gate, metrics: Metrics
+    ) -> None:
+        """What answers; `serving` and `gate` are the sections of `params.yaml`."""
+        self._admin, self._access, self._limits, self._metrics = admin, access, Limits.of(serving, gate), metrics
         self._most, self._share = serving.max_requests, serving.workers > 1
+        self._most_waiting = max(1, self._most // 2)
         self._endpoint = endpoint
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
-        if self._endpoint is None or scope["type"] != "http" or path in OPEN or path.startswith(STATIC):
+        if scope["type"] != "http":
+            await self._bentoml(scope, receive, send)
+            return
+        if self._endpoint is None or path in OPEN or path.startswith(STATIC):
             if self._endpoint is not None and path == "/readyz" and (unready := self._endpoint.unready):
                 await _send(send, *self._failed(unready, scope))  # BentoML would say 503 too, and not why
             else:
-                await self._bentoml(scope, receive, send)
+                await self._others(scope, receive, send)
             return
         begin = time.perf_counter()
         name, argument = ("/users/{id}", path[len("/users/") :]) if path.startswith("/users/") else (path, "")
         operations = OPERATIONS.get(name, {})
-        self._under_way += 1
+        operation = operations.get(scope["method"])
+        body: bytes | None = None
         try:
-            if self._under_way > self._most:
-                raise OverloadError(f"{self._most} requests are under way already", remedy="try again in a moment")
-            operation = operations.get(scope["method"])
             if operation is None:
                 raise _wrong(scope["method"], path, operations)
             caller = self._access.admit(scope, operation.needs)
             if operation.answer is None:
-                await self._bentoml(scope, receive, send)
+                await self._others(scope, receive, send)
                 return
-            body = await self._body(receive) if scope["method"] == "POST" else b""
-            answer = await operation.answer(self, Call(body, caller, argument))
+            with self._deadlines.until(begin + SECONDS) as deadline:
+                body = await self._body(receive) if scope["method"] == "POST" else b""
+                deadline.moment = begin + operation.seconds
+                # Only now: whoever sends half a body, and no more, takes nobody's place.
+                if self._under_way >= self._most:
+                    raise OverloadError(f"{self._most} requests are under way already", remedy="try again in a moment")
+                self._under_way += 1
+                try:
+                    answering = operation.answer(self, Call(body, caller, argument))
+                    answer = await (self._held(answering) if operation.waits else answering)
+                finally:
+                    self._under_way -= 1
             status, headers = 200, operation.headers
+        except LateError:
+            status, headers, answer = self._failed(_late(scope["method"], path, body, operation), scope)
         except Exception as error:
             status, headers, answer = self._failed(error, scope)
-        finally:
-            self._under_way -= 1
         if self._share and random.random() < CLOSED:  # noqa: S311 (nothing is to be kept secret here)
             headers = [*headers, (b"connection", b"close")]
         await _send(send, status, headers, answer)
@@ -147,7 +168,7 @@ class App:
     async def recommend_all(self, call: Call) -> bytes:
         """`POST /recommend/batch`"""
         requests = self._parse(BatchRequest, call).requests
-        self._access.charge(call.caller, len(requests) - 1)
+        self._access.charge(call.caller, len(requests) - 1, paid=1)
         return await self._served().recommend_all(requests)
 
     async def similar(self, call: Call) -> bytes:
@@ -157,7 +178,7 @@ class App:
     async def events(self, call: Call) -> bytes:
         """`POST /events`"""
         request = self._parse(EventsRequest, call)
-        self._access.charge(call.caller, len(request.events) - 1)
+        self._access.charge(call.caller, len(request.events) - 1, paid=1)
         return _json(await self._served().record(request))
 
     async def model(self, _call: Call) -> bytes:
@@ -166,7 +187,7 @@ class App:
 
     async def person(self, call: Call) -> bytes:
         """`GET /users/{id}`"""
-        return _json(await to_thread.run_sync(self._served().person, _user(call)))
+        return _json(await self._admin.person(_user(call), call.caller.key_id))
 
     async def forget(self, call: Call) -> bytes:
         """`DELETE /users/{id}`"""
@@ -188,7 +209,7 @@ class App:
 
     async def docs(self, _call: Call) -> bytes:
         """`GET /docs.json`"""
-        return json.dumps(describe_api()).encode()
+        return json.dumps(describe_api(tuple(self._limits.events))).encode()
 
     async def page(self, _call: Call) -> bytes:
         """`GET /`"""
@@ -204,6 +225,47 @@ class App:
 
     def _parse(self, model: type[R], call: Call) -> R:
         return parse(model, call.body, self._limits)
+
+    async def _held(self, answering: Coroutine[Any, Any, bytes]) -> bytes:
+        """What waits for the database may fill half of the places. It keeps its own until it is done, though nobody
+        waits for it any more: a database that has stalled is asked no more than so many things."""
+        if self._waiting >= self._most_waiting:
+            answering.close()
+            raise OverloadError(
+                f"{self._most_waiting} requests wait for the database already", remedy="try again in a moment"
+            )
+        self._waiting += 1
+
+        def done(task: asyncio.Task[bytes]) -> None:
+            self._waiting -= 1
+            if not task.cancelled():
+                task.exception()  # it is told where it is waited for, and asked for here: else Python logs it
+
+        task = asyncio.create_task(answering)
+        task.add_done_callback(done)
+        return await asyncio.shield(task)
+
+    async def _others(self, scope: Message, receive: Receive, send: Send) -> None:
+        """What BentoML answers, with our headers; and what it refuses, in our words."""
+        refused: int | None = None
+
+        async def ours(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                if message["status"] in REFUSED:
+                    refused = message["status"]
+                    error, remedy = REFUSED[refused]
+                    allow = next((each for each in message.get("headers", ()) if each[0] == b"allow"), None)
+                    what = RefusedError(refused, f"{scope['method']} {scope['path']}: {error}", remedy, header=allow)
+                    await _send(send, *self._failed(what, scope))
+                else:
+                    # Files keep what they are kept by: they are large, and those of one version do not change.
+                    own = [NO_SNIFFING] if scope["path"].startswith(STATIC) else SECURITY
+                    await send({**message, "headers": [*message.get("headers", ()), *own]})
+            elif refused is None:
+                await send(message)
+
+        await self._bentoml(scope, receive, ours)
 
     async def _body(self, receive: Receive) -> bytes:
         """The body, read no further than a valid one can be long."""
@@ -259,23 +321,45 @@ class App:
 class Operation:
     """What answers one method of one path."""
 
-    answer: Callable[[App, Call], Awaitable[bytes]] | None
+    answer: Callable[[App, Call], Coroutine[Any, Any, bytes]] | None
     """None: BentoML does"""
     needs: Scope | Literal["any"] | None
     """What the caller's key must be good for; None: no key at all"""
     headers: Headers = field(default_factory=lambda: JSON_HEADERS)
+    waits: bool = False
+    """Whether it waits for the database"""
+    seconds: float = SECONDS
+    """How long it may take"""
+    late: str = "try again in a moment"
+    """What to do where it takes longer"""
+
+
+SENT_AGAIN = "send them again: it is not known whether they were stored, and an event_id counts once"
+REFUSED = {
+    404: ("not found", "`/docs.json` describes what there is"),
+    405: ("method not allowed", "`/docs.json` describes what there is"),
+    500: ("this should not have happened", "the endpoint's log says more"),
+    503: ("it is not ready", "try again in a moment"),
+}
+"""What BentoML may say of its own paths, in our words"""
+
+
+def _act(answer: Callable[[App, Call], Coroutine[Any, Any, bytes]]) -> Operation:
+    """An act of an admin."""
+    late = "it may come about all the same: the log, and the table `audit`, say what came of it"
+    return Operation(answer, "admin", waits=True, seconds=ACT_SECONDS, late=late)
 
 
 OPERATIONS: dict[str, dict[str, Operation]] = {
     "/recommend": {"POST": Operation(App.recommend, "recommend")},
     "/recommend/batch": {"POST": Operation(App.recommend_all, "recommend")},
     "/similar": {"POST": Operation(App.similar, "recommend")},
-    "/events": {"POST": Operation(App.events, "events")},
+    "/events": {"POST": Operation(App.events, "events", waits=True, late=SENT_AGAIN)},
     "/model": {"GET": Operation(App.model, "any"), "POST": Operation(App.model, "any")},
-    "/users/{id}": {"GET": Operation(App.person, "admin"), "DELETE": Operation(App.forget, "admin")},
-    "/admin/reload": {"POST": Operation(App.reload, "admin")},
-    "/admin/rollback": {"POST": Operation(App.rollback, "admin")},
-    "/admin/split": {"POST": Operation(App.split, "admin")},
+    "/users/{id}": {"GET": Operation(App.person, "admin", waits=True), "DELETE": _act(App.forget)},
+    "/admin/reload": {"POST": _act(App.reload)},
+    "/admin/rollback": {"POST": _act(App.rollback)},
+    "/admin/split": {"POST": _act(App.split)},
     "/metrics": {"GET": Operation(None, "any")},
     "/docs.json": {"GET": Operation(App.docs, None)},
     "/docs.js": {"GET": Operation(App.script, None, SCRIPT_HEADERS)},
@@ -294,6 +378,14 @@ def _wrong(method: str, path: str, operations: Mapping[str, Operation]) -> Refus
     return RefusedError(
         405, f"{method} {path}: method not allowed", f"allowed: {allowed}", header=(b"allow", allowed.encode())
     )
+
+
+def _late(method: str, path: str, body: bytes | None, operation: Operation | None) -> RefusedError:
+    if body is None or operation is None:
+        return RefusedError(
+            408, f"the body did not come in {SECONDS:g} s", "send it whole", header=(b"connection", b"close")
+        )
+    return RefusedError(503, f"{method} {path} took longer than {operation.seconds:g} s", operation.late, retry_after=2)
 
 
 def _user(call: Call) -> str:

@@ -13,11 +13,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import ValidationError
 
 from recloop.errors import EndpointError
 from recloop.serving.schemas import (
@@ -50,6 +53,7 @@ class Client:
         key: an API key; None where the endpoint asks for none.
         timeout: seconds an answer may take.
         attempts: how often a request is sent at most while the endpoint is busy, or not there.
+        patience: seconds that it waits at most between two of them, whatever the endpoint asks for.
         sleep: waits so many seconds between them.
     """
 
@@ -60,11 +64,12 @@ class Client:
         key: str | None = None,
         timeout: float = 5.0,
         attempts: int = 3,
+        patience: float = 30.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
-        self._timeout, self._attempts, self._sleep = timeout, attempts, sleep
+        self._timeout, self._attempts, self._patience, self._sleep = timeout, attempts, patience, sleep
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +121,8 @@ class Client:
             further: what else `EventRequest` takes: value, timestamp, request_id, context, event_id.
 
         Raises:
-            EndpointError: as `recommend`; the event may be stored or not, and can be sent again by its event_id.
+            EndpointError: as `recommend`; the event may be stored or not, and can be sent again by its event_id,
+                which the error has in `event_ids`.
         """
         return self.record_all([{"user_id": user_id, "item_id": item_id, "event": event, **further}])
 
@@ -127,7 +133,11 @@ class Client:
             EndpointError: as `record`.
         """
         named = [{"event_id": uuid.uuid4().hex, **event} for event in events]
-        return self._post("/events", {"events": named}, EventsAnswer)
+        try:
+            return self._post("/events", {"events": named}, EventsAnswer)
+        except EndpointError as error:
+            error.event_ids = tuple(str(event["event_id"]) for event in named)
+            raise
 
     def model(self) -> ModelAnswer:
         """What is live.
@@ -203,13 +213,37 @@ class Client:
                     ) from error
             else:
                 if answer.status_code == httpx.codes.OK:
-                    return model.model_validate_json(answer.content)
+                    return _read(model, answer)
                 if last or answer.status_code not in RETRIED:
                     raise _refusal(answer)
-                wait = float(answer.headers.get("Retry-After", wait))
-            self._sleep(wait)
+                wait = _asked_for(answer, wait)
+            self._sleep(min(wait, self._patience))
             wait *= 2
         raise AssertionError("the last attempt returns or raises")
+
+
+def _read(model: type[A], answer: httpx.Response) -> A:
+    try:
+        return model.model_validate_json(answer.content)
+    except ValidationError as error:
+        what = answer.headers.get("Content-Type", "no Content-Type")
+        raise EndpointError(
+            f"{answer.url} gave what is no {model.__name__} ({what}): {answer.text[:100]!r}",
+            remedy="see that the address is the endpoint's own, and that it is of the same recloop as this client",
+            status=answer.status_code,
+        ) from error
+
+
+def _asked_for(answer: httpx.Response, otherwise: float) -> float:
+    """Seconds until a request may be sent again: `Retry-After` has them, or a date; else what is said here."""
+    said = answer.headers.get("Retry-After", "")
+    if said.isdecimal():
+        return float(said)
+    try:
+        moment = parsedate_to_datetime(said)
+    except ValueError:
+        return otherwise
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _refusal(answer: httpx.Response) -> EndpointError:

@@ -295,9 +295,13 @@ class Endpoint:
         self.keys = self._keys.read()
         self._lineup.follow_split()
 
-    def follow_versions(self) -> bool:
-        """Look who is to be live. Whether the champion changed."""
-        return self._lineup.follow()
+    def follow_versions(self, *, again: bool = False) -> bool:
+        """Look who is to be live. Whether the champion changed.
+
+        Args:
+            again: try a version that was refused at once, and not when its time has come.
+        """
+        return self._lineup.follow(again=again)
 
     def _forget(self, people: Iterable[Forgotten]) -> None:
         for person in people:

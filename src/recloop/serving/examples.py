@@ -125,7 +125,7 @@ EXAMPLES: Mapping[type[Request] | type[Answer], Named] = {
         }
     },
     ForgottenAnswer: {"Forgotten": {"user_id": "30", "events": 2, "impressions": 9}},
-    ReloadAnswer: {"All as before": {"version": 3, "changed": False}},
+    ReloadAnswer: {"All as before": {"version": 3, "changed": False, "refused": None}},
     RollbackAnswer: {"Back": {"done": "v2 (bpr_mf) is champion again, in v3's place", "version": 2}},
     SplitAnswer: {"Shared": _SPLIT},
 }
@@ -141,6 +141,7 @@ FAILED: Mapping[str, tuple[str, str]] = {
         "`recloop keys create NAME --scope admin` makes one that is",
     ),
     "404": ("version 3 knows no item '99999'", "items come in with the data that a version is trained on"),
+    "408": ("the body did not come in 10 s", "send it whole"),
     "409": (
         "the registry did not roll back: there is no earlier champion to go back to",
         "mend that, and ask again",

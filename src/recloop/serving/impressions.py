@@ -136,7 +136,7 @@ class ImpressionLog:
                 self._closing.wait(RETRY_SECONDS)
 
     def _store(self, batch: list[Impression], refused: list[DatabaseError | ValueError]) -> list[Impression]:
-        """Write `batch`. What of it is to be tried again later; why, for each that never will be taken, in `refused`."""
+        """Write `batch`. What of it is to be tried again; `refused` gets why, for each that will never be taken."""
         if not batch:
             return []
         try:

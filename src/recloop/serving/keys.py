@@ -196,6 +196,11 @@ def describe(keys: Sequence[KeyInfo], now: int) -> str:
     )
 
 
+def id_of(key: str) -> str:
+    """The part of a key that everybody may know."""
+    return key.split("_", 2)[1]
+
+
 def _state(key: KeyInfo, now: int) -> str:
     replaced = "" if key.replaced_by is None else f", replaced by {key.replaced_by}"
     if key.revoked_at is not None:

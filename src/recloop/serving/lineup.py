@@ -97,11 +97,15 @@ class Lineup:
         """The version that should answer and does not; None when all is well."""
         return self._champion.refusal or self._challenger.refusal
 
-    def follow(self) -> bool:
-        """Look who is to answer, and what is popular. Whether the champion changed."""
-        changed = self._champion.check()
+    def follow(self, *, again: bool = False) -> bool:
+        """Look who is to answer, and what is popular. Whether the champion changed.
+
+        Args:
+            again: try a version that was refused at once.
+        """
+        changed = self._champion.check(again=again)
         if self.split.asks_for_challenger:
-            self._challenger.check()
+            self._challenger.check(again=again)
         elif self._challenger.served is not None or self._challenger.refusal is not None:
             self._challenger.unload()
         self._refresh_popular()

@@ -87,9 +87,15 @@ class Live:
         """The version that should answer and does not; None when all is well."""
         return self._refusal
 
-    def check(self) -> bool:
-        """Look once. Whether another version answers now."""
+    def check(self, *, again: bool = False) -> bool:
+        """Look once. Whether another version answers now.
+
+        Args:
+            again: try a version that was refused at once, and not when its time has come.
+        """
         with self._looking:
+            if again and self._refusal is not None:
+                self._retry_at = self._clock()
             return self._check()
 
     def unload(self) -> None:

@@ -31,20 +31,25 @@ FAILURES = {
     "401": "There is no key, or one that does not work.",
     "403": "The key is not good for this; or no keys are asked for, and this comes from another machine.",
     "404": "There is no such thing.",
+    "408": "The body did not come in time.",
     "409": "As things are, it cannot be done.",
     "413": "The body is too long.",
     "422": "The request is not as it should be; every fault is named.",
     "429": "The key asks for more than it may. Try again after `Retry-After` seconds.",
-    "503": "No champion is live, the database does not answer, or there is too much to do. Try again after "
-    "`Retry-After` seconds.",
+    "503": "No champion is live, the database does not answer or not in time, or there is too much to do. Try again "
+    "after `Retry-After` seconds.",
 }
 ALWAYS = ("401", "403", "429", "503")
-WITH_BODY = ("400", "413", "422")
+WITH_BODY = ("400", "408", "413", "422")
 
 
 @cache
-def describe_api() -> dict[str, Any]:
-    """The OpenAPI document. An operation is named as the Python client's method is."""
+def describe_api(events: tuple[str, ...]) -> dict[str, Any]:
+    """The OpenAPI document. An operation is named as the Python client's method is.
+
+    Args:
+        events: those that may occur.
+    """
     operations: dict[str, dict[str, Any]] = {
         "/recommend": {
             "post": _operation(
@@ -135,7 +140,8 @@ def describe_api() -> dict[str, Any]:
                 "reload",
                 "administration",
                 "Look now which version is to be live",
-                "It is looked for every `serving.poll_seconds` anyway. No body is needed.",
+                "It is looked for every `serving.poll_seconds` anyway; one that was refused is tried again. No body is "
+                "needed.",
                 schemas.ReloadRequest,
                 schemas.ReloadAnswer,
                 needs_body=False,
@@ -178,6 +184,9 @@ def describe_api() -> dict[str, Any]:
         [(model, "validation" if issubclass(model, Request) else "serialization") for model in models],
         ref_template="#/components/schemas/{model}",
     )
+    event = found["$defs"]["EventRequest"]["properties"]["event"]
+    del event["pattern"]
+    event["enum"] = list(events)
     return {
         "openapi": "3.1.0",
         "info": {"title": "recloop", "version": recloop.__version__, "description": ABOUT},

@@ -28,7 +28,10 @@ from recloop.serving.pointer import CHAMPION, read_pointer
 logger = logging.getLogger("recloop.serving")
 
 SERVICE = "recloop.serving.service:Service"
-STOP_SECONDS = 30.0
+FINISH_SECONDS = 12
+"""How long the endpoint waits at its end for requests that it has begun. Their own deadline is before that: it is for
+who does not read the answer"""
+STOP_SECONDS = 45.0
 """How long the endpoint may take to answer what it has begun and write what waits."""
 
 
@@ -135,14 +138,22 @@ def _open_database(project: Project) -> None:
     connect(project.database_url).dispose()
 
 
+def command(host: str, port: int) -> list[str]:
+    """What starts the endpoint, in the root of its project."""
+    address = ["--host", host, "--port", str(port)]
+    return [
+        *(sys.executable, "-m", "bentoml", "serve", SERVICE),
+        *(*address, "--timeout-graceful-shutdown", str(FINISH_SECONDS)),
+    ]
+
+
 @contextmanager
 def _endpoint(project: Project, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """`bentoml serve` as a child; stopped, and waited for, at the end."""
     home = project.var / "bentoml"
     environment = telemetry.QUIET | {"BENTOML_HOME": str(home)} | os.environ
-    command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", host, "--port", str(port)]
     child = subprocess.Popen(
-        command,
+        command(host, port),
         cwd=project.root,
         env=environment,
         process_group=0,  # Ctrl-C reaches this process alone, which then stops the child in good order

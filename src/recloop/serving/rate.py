@@ -29,11 +29,15 @@ class RateLimit:
         self._full_at: dict[str, int] = {}
         self._room = ROOM
 
-    def take(self, key_id: str, cost: int = 1) -> float:
+    def take(self, key_id: str, cost: int = 1, *, paid: int = 0) -> float:
         """Take `cost` tokens: 0.0, or the seconds until there will be so many, and then none is taken.
 
         What costs more than a bucket holds is let through when it is full, and those that come after it wait the
         longer.
+
+        Args:
+            paid: what the same request has taken already, before it was known what it costs; the bucket is looked at
+                as it was before that.
         """
         now = self._clock()
         full_at = self._full_at.get(key_id, 0)
@@ -43,9 +47,9 @@ class RateLimit:
                 self._drop_full(now)
             self._full_at[key_id] = now + cost * self._token
             return 0.0
-        missing = cost if cost < self._burst else self._burst
+        missing = min(cost + paid, self._burst)
         wait = full_at - now - (self._burst - missing) * self._token
-        if wait > 0:
+        if wait > paid * self._token:
             return wait / NS
         self._full_at[key_id] = full_at + cost * self._token
         return 0.0

@@ -23,6 +23,8 @@ from recloop.serving.app import App
 
 telemetry.silence()
 
+logger = logging.getLogger("recloop.serving")
+
 app = App()
 
 
@@ -74,11 +76,14 @@ class Service:
         database = connect(_beside_bento() if packed else project.database_url, lock_seconds=LOCK_SECONDS)
         self._endpoint = Endpoint(project.live, database, serving, metrics)
         self._endpoint.start()
+        if serving.auth == "off" and bentoml.server_context.worker_index in (None, 1):
+            logger.warning("keys are off (serving.auth): this machine alone is answered, and may do what an admin may")
         app.use(
             self._endpoint,
             Admin(self._endpoint, database, None if packed else project.root),
             Access(serving, lambda: self._endpoint.keys),
             serving,
+            project.params.gate,
             metrics,
         )
 

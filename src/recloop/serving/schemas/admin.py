@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from recloop.serving.schemas.base import Answer, Request
+from recloop.serving.schemas.base import PRINTABLE, Answer, Request
 
 
 class ReloadRequest(Request):
@@ -16,7 +16,7 @@ class ReloadRequest(Request):
 class RollbackRequest(Request):
     """Make the champion before this one live again."""
 
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=PRINTABLE)]
     """Why; kept in the history."""
 
 
@@ -67,6 +67,8 @@ class ReloadAnswer(Answer):
     """Who answers."""
     changed: bool
     """Whether somebody else did before."""
+    refused: Refused | None = None
+    """The version that is to answer, or the challenger, where it cannot, and why; null where all is well."""
 
 
 class RollbackAnswer(Answer):

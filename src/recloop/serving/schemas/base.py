@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+"""No control characters: they break lines of logs, and PostgreSQL takes no NUL"""
+
+
+def short(most: int) -> BeforeValidator:
+    """Refuse an object with more names than `most` before what they stand for is looked at.
+
+    pydantic counts them afterwards, when it has written down what is wrong with every single one.
+    """
+
+    def check(given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > most:
+            raise ValueError(f"should hold at most {most} names, not {len(given)}")
+        return given
+
+    return BeforeValidator(check)
+
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Context = Annotated[dict[Name, Annotated[str, StringConstraints(max_length=256)]], Field(max_length=8)]
+Context = Annotated[dict[Name, Annotated[str, StringConstraints(max_length=256)]], Field(max_length=8), short(8)]
 
 
 class Request(BaseModel):

@@ -58,15 +58,35 @@ class EventRequest(Request):
     item_id: Id
     """With what."""
     event: EventName
-    """view, click, purchase, rating, …; after `dismiss` the user does not see the item again"""
-    value: float = Field(default=1.0, allow_inf_nan=False)
-    """What goes with it, e.g. a rating's stars."""
+    """One of those that `gate.events` in params.yaml names; after `dismiss` the user does not see the item again"""
+    value: float | None = Field(default=None, allow_inf_nan=False, validate_default=True)
+    """What goes with it, e.g. a rating's stars, within the event's range in `gate.events`. A rating must have one;
+    what has none counts as 1."""
     timestamp: Moment | None = None
     """When it happened: seconds since 1970, or ISO 8601 (UTC where it names no zone); by default now."""
     request_id: Id | None = None
     """`request_id` of the answer that showed the item."""
     context: Context | None = None
     """What is known of the visit, e.g. a country."""
+
+    @check("event")
+    @classmethod
+    def _may_occur(cls, event: str, info: Info) -> str:
+        if event not in (known := limits_of(info).events):
+            raise ValueError(f"should be one of {', '.join(known)}: gate.events in params.yaml says which may occur")
+        return event
+
+    @check("value")
+    @classmethod
+    def _may_be(cls, value: float | None, info: Info) -> float:
+        event = info.data.get("event", "")  # it has none where that is a fault itself
+        lowest, highest = limits_of(info).events.get(event, (float("-inf"), float("inf")))
+        if value is None and event == "rating":
+            raise ValueError(f"is missing: a rating has one, from {lowest:g} to {highest:g}")
+        value = 1.0 if value is None else value
+        if not lowest <= value <= highest:
+            raise ValueError(f"should lie between {lowest:g} and {highest:g} for a {event}: gate.events in params.yaml")
+        return value
 
     @check("timestamp")
     @classmethod

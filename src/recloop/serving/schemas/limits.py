@@ -6,14 +6,14 @@ The client imports this, and shall need neither a database's driver nor what rea
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationInfo as Info
 
 if TYPE_CHECKING:
-    from recloop.config import Serving
+    from recloop.config import Gate, Serving
 
 
 def _now_us() -> int:
@@ -27,11 +27,15 @@ class Limits:
     max_k: int
     max_history: int
     max_batch: int
+    events: Mapping[str, tuple[float, float]]
+    """Which may occur, and the values each may take: what the data's gate would throw out is not taken"""
     now_us: Callable[[], int] = _now_us
 
     @classmethod
-    def of(cls, serving: Serving) -> Limits:
-        return cls(max_k=serving.max_k, max_history=serving.max_history, max_batch=serving.max_batch)
+    def of(cls, serving: Serving, gate: Gate) -> Limits:
+        return cls(
+            max_k=serving.max_k, max_history=serving.max_history, max_batch=serving.max_batch, events=gate.events
+        )
 
     @property
     def body_bytes(self) -> int:

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, ValidationError, ValidatorFunctio
 from pydantic import ValidationInfo as Info
 from pydantic import field_validator as check
 
-from recloop.serving.schemas.base import Answer, Id, Name, Request
+from recloop.serving.schemas.base import Answer, Id, Name, Request, short
 from recloop.serving.schemas.limits import at_most, limits_of
 
 Value = Annotated[str, StringConstraints(max_length=256)] | bool | int | Annotated[float, Field(allow_inf_nan=False)]
@@ -38,8 +38,10 @@ Condition = Annotated[
     Value | Annotated[list[Value], Field(max_length=100)] | Between,
     WrapValidator(_in_one_line),
 ]
-Filters = Annotated[dict[Name, Condition], Field(max_length=16)]
+Filters = Annotated[dict[Name, Condition], Field(max_length=16), short(16)]
 """Attribute of items → the value it must have, a list of which it must have one, or a range."""
+Ids = Annotated[list[Id], Field(fail_fast=True)]
+"""The first that is none is told of: there may be thousands."""
 
 
 class ListRequest(Request):
@@ -47,7 +49,7 @@ class ListRequest(Request):
 
     k: int | None = Field(default=None, ge=1)
     """Items wanted; by default `serving.default_k`."""
-    exclude: list[Id] = []
+    exclude: Ids = []
     """Items to leave out."""
     filters: Filters = {}
     """What the items must be like: attribute → a value, a list of which it must have one, or `{"min": …, "max": …}`."""

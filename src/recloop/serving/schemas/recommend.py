@@ -10,7 +10,7 @@ from pydantic import field_validator as check
 
 from recloop.serving.schemas.base import Answer, Context, Id, Request
 from recloop.serving.schemas.limits import at_most, limits_of
-from recloop.serving.schemas.lists import ListRequest, RecommendedItem
+from recloop.serving.schemas.lists import Ids, ListRequest, RecommendedItem
 
 
 class RecommendRequest(ListRequest):
@@ -18,7 +18,7 @@ class RecommendRequest(ListRequest):
 
     user_id: Id | None = None
     """Whose list; without it, and without a history, what is popular."""
-    history: list[Id] | None = None
+    history: Ids | None = None
     """Items the user dealt with, oldest first; by default what is known of the user."""
     exclude_seen: bool | None = None
     """Leave out what is in the history; by default as the model was judged with."""
