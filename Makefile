@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := benchmarks/.peers-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform history test lint types audit check lock clean bench-serving bench-soak bench-quality bench-variants bench-memory bench-index bench-training data-file
+.PHONY: help setup demo train serve platform history test lint types audit check lock clean bench-serving bench-soak bench-monitoring bench-quality bench-variants bench-memory bench-index bench-training data-file
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ bench-training: data-file setup $(PEERS)/.installed ## speed of training on DATA
 
 bench-serving: setup ## speed of the endpoint on DATA=file beside BentoML, Starlette, LitServe and Ray Serve (half an hour)
 	@$(BIN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA),--table) $(ARGS)
+
+bench-monitoring: setup ## false alarms, and injected drifts that are seen: DATA=folder with MovieLens' ratings.csv and movies.csv (half an hour)
+	@$(BIN)/python -m benchmarks.monitoring $(if $(DATA),--data $(DATA),--table) $(ARGS)
 
 bench-soak: data-file setup ## ten minutes of the endpoint at half load on DATA=file, memory watched, with a picture
 	@$(BIN)/python -m benchmarks.soak --data $(DATA) $(ARGS)

@@ -70,11 +70,11 @@ def page(project: Project, verdict: Verdict) -> str:
     lines = [f"# {verdict.verdict}", "", f"Model version {verdict.version}, {verdict.events:,} events.", ""]
     lines += [f"- {line}" for line in verdict.reasons]
     if verdict.signals:
-        lines += ["", "| signal | figure | threshold | drifted |", "|---|---:|---:|---|"]
+        lines += ["", "| signal | distance | matters from | chance reaches | drifted |", "|---|---:|---:|---:|---|"]
         for signal in verdict.signals:
             threshold = "" if signal.threshold is None else f"{signal.threshold:g}"
             drifted = "yes" if signal.drifted else ""
-            lines.append(f"| {signal.name} | {signal.figure:.3f} | {threshold} | {drifted} |")
+            lines.append(f"| {signal.name} | {signal.figure:.3f} | {threshold} | {signal.chance:.3f} | {drifted} |")
     if verdict.report:
         lines += ["", f"Report: `{project.root / verdict.report}`"]
     return "\n".join(lines)

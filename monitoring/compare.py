@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from monitoring.signals import Finding, SignalKind
+import numpy as np
+
+from monitoring.chance import chance, distance
+from monitoring.signals import METHOD, Finding
 from recloop import telemetry
 
 if TYPE_CHECKING:
@@ -34,72 +37,76 @@ class Comparison:
 def compare(
     reference: pd.DataFrame,
     current: pd.DataFrame,
-    kinds: Sequence[SignalKind],
+    signals: Sequence[str],
     thresholds: Mapping[str, float | None],
+    false_alarms: float,
     min_drifted: int,
 ) -> Comparison:
-    """Let Evidently compare the columns named in `kinds`.
+    """Let Evidently compare the columns named in `signals`.
 
     Args:
-        reference, current: one row an event, or a list; a column a signal.
-        kinds: what to compare, and how.
-        thresholds: signal → the figure from which on it has drifted; None only reports it.
+        reference, current: one row an event, or a list, in order of time: user_id, session, and a column a signal.
+        signals: what to compare.
+        thresholds: signal → the distance from which on a change matters; None only reports it.
+        false_alarms: the share of windows in which nothing has changed that may reach what chance does.
         min_drifted: so many drifted columns make the page say that the data set has drifted.
     """
-    empty = tuple(kind.name for kind in kinds if not (_has_values(reference, kind) and _has_values(current, kind)))
-    kinds = [kind for kind in kinds if kind.name not in empty]
+    findings = find(reference, current, signals, false_alarms)
+    names = [finding.signal for finding in findings]
+    bounds = {each.signal: max(each.chance, thresholds.get(each.signal) or ONLY_REPORTED) for each in findings}
     with _quiet():
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import ValueDrift
         from evidently.presets import DataDriftPreset
 
-        names = [kind.name for kind in kinds]
-        definition = DataDefinition(
-            categorical_columns=[kind.name for kind in kinds if not kind.is_numeric],
-            numerical_columns=[kind.name for kind in kinds if kind.is_numeric],
-        )
-        bounds = {name: thresholds.get(name) or ONLY_REPORTED for name in names}
+        definition = DataDefinition(categorical_columns=names)
         preset = DataDriftPreset(
             columns=names,
-            per_column_method={kind.name: kind.method for kind in kinds},
+            per_column_method=dict.fromkeys(names, METHOD),
             per_column_threshold=bounds,
             # Rounded down, for the page prints it: so many drifted columns have this share or more.
             drift_share=math.floor(1000 * min(min_drifted / len(names), 1.0)) / 1000,
         )
-        charts = [ValueDrift(column=kind.name, method=kind.method, threshold=bounds[kind.name]) for kind in kinds]
+        charts = [ValueDrift(column=name, method=METHOD, threshold=bounds[name]) for name in names]
         snapshot = Report([preset, *charts]).run(
             Dataset.from_pandas(current[names].reset_index(drop=True), definition),
             Dataset.from_pandas(reference[names].reset_index(drop=True), definition),
         )
-    figures = _figures(snapshot)
-    findings = tuple(
-        Finding(kind.name, kind.method, figures[kind.name], _moved(reference[kind.name], current[kind.name], kind))
-        for kind in kinds
-    )
-    return Comparison(snapshot, findings, empty)
+    return Comparison(snapshot, findings, tuple(name for name in signals if name not in names))
 
 
-def _figures(snapshot: Any) -> dict[str, float]:
-    """Column → how far it has moved, as Evidently found it."""
-    return {
-        metric["config"]["column"]: float(metric["value"])
-        for metric in snapshot.dict()["metrics"]
-        if metric["config"]["type"] == "evidently:metric_v2:ValueDrift"
-    }
+def find(
+    reference: pd.DataFrame, current: pd.DataFrame, signals: Sequence[str], false_alarms: float
+) -> tuple[Finding, ...]:
+    """How far each signal has moved, and what chance alone reaches; without those that a side has no value of.
+
+    Args:
+        reference, current, signals, false_alarms: as `compare` has them.
+    """
+    import pandas as pd
+
+    names = [name for name in signals if reference[name].notna().any() and current[name].notna().any()]
+    sessions, _ = pd.factorize(pd.MultiIndex.from_frame(reference[["user_id", "session"]]))
+    size = len(current[["user_id", "session"]].drop_duplicates())
+    findings = []
+    for name in names:
+        both = pd.concat([reference[name], current[name]])
+        categories, found = pd.factorize(both)
+        before, after = categories[: len(reference)], categories[len(reference) :]
+        counts = np.zeros((sessions.max() + 1, len(found)))
+        np.add.at(counts, (sessions[before >= 0], before[before >= 0]), 1)
+        moved = distance(counts.sum(0), np.bincount(after[after >= 0], minlength=len(found)))
+        by_chance = chance(counts, size).bound(false_alarms / len(names))
+        findings.append(Finding(name, float(moved), by_chance, _moved(reference[name], current[name])))
+    return tuple(findings)
 
 
-def _moved(reference: pd.Series, current: pd.Series, kind: SignalKind) -> str:
-    if kind.is_numeric:
-        return f"mean {reference.mean():.3g} → {current.mean():.3g}"
+def _moved(reference: pd.Series, current: pd.Series) -> str:
     before, after = reference.value_counts(normalize=True), current.value_counts(normalize=True)
     change = after.sub(before, fill_value=0.0)
     # Of shares that moved alike, the one that grew: "unknown 0% → 8%" says more than "known 100% → 92%".
     most = max(sorted(change.index), key=lambda name: (round(abs(change[name]), 9), change[name]))
     return f"{most}: {before.get(most, 0.0):.1%} → {after.get(most, 0.0):.1%}"
-
-
-def _has_values(rows: pd.DataFrame, kind: SignalKind) -> bool:
-    return bool(rows[kind.name].notna().any())
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from monitoring.signals import METHOD_NAMES, Finding
+from monitoring.signals import METHOD_NAME, Finding
 
 Outcome = Literal["ok", "drift", "insufficient"]
 
@@ -19,12 +19,20 @@ class Signal:
     method: str
     figure: float
     threshold: float | None
-    """None: only reported"""
+    """From where on a change matters; None: it is only reported"""
     drifted: bool
     moved: str
+    chance: float = 0.0
+    """What chance alone reaches"""
+
+    @property
+    def bound(self) -> float | None:
+        """From where on it has drifted: what matters, and is not chance; None: never."""
+        return None if self.threshold is None else max(self.threshold, self.chance)
 
     def __str__(self) -> str:
-        bound = "(only reported)" if self.threshold is None else f"{'≥' if self.drifted else '<'} {self.threshold:g}"
+        sign = "≥" if self.drifted else "<"
+        bound = "(only reported)" if self.bound is None else f"{sign} {self.bound:.3g}"
         return f"{self.name}: {self.method} {self.figure:.3f} {bound} ({self.moved})"
 
 
@@ -47,11 +55,11 @@ def too_few(events: int, min_events: int) -> Judgement | None:
 
 
 def judge(findings: Sequence[Finding], thresholds: Mapping[str, float | None], min_drifted: int) -> Judgement:
-    """`drift` if at least `min_drifted` signals reach their thresholds, else `ok`.
+    """`drift` if at least `min_drifted` signals reach what chance does and what matters, else `ok`.
 
     Args:
         findings: the figures.
-        thresholds: signal → the figure from which on it has drifted; None or absent only reports it.
+        thresholds: signal → the figure from which on a change matters; None or absent only reports it.
         min_drifted: at least 1.
     """
     signals = tuple(_signal(finding, thresholds.get(finding.signal)) for finding in findings)
@@ -69,16 +77,17 @@ def judge(findings: Sequence[Finding], thresholds: Mapping[str, float | None], m
 def _signal(finding: Finding, threshold: float | None) -> Signal:
     return Signal(
         name=finding.signal,
-        method=METHOD_NAMES[finding.method],
+        method=METHOD_NAME,
         figure=finding.figure,
         threshold=threshold,
-        drifted=threshold is not None and finding.figure >= threshold,
+        drifted=threshold is not None and finding.figure >= max(threshold, finding.chance),
         moved=finding.moved,
+        chance=finding.chance,
     )
 
 
 def _nearest(signals: Sequence[Signal]) -> str:
-    bounded = [(signal.figure / signal.threshold, signal) for signal in signals if signal.threshold]
+    bounded = [(signal.figure / signal.bound, signal) for signal in signals if signal.bound]
     if not bounded:
         return "no signal has a threshold"
     return f"no signal reached its threshold; nearest is {max(bounded, key=lambda pair: pair[0])[1]}"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monitoring.features import event_features
+from monitoring.features import Fresh, event_features
 from monitoring.known import Known, Vocabulary
 from monitoring.live import LiveModel
 from monitoring.moments import from_micros
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ibis.expr.types import Table
 
 REMEDY = "`dvc pull` or `dvc repro gate` brings it back"
+PIECES = 10
 COLUMNS = ("user_id", "item_id", "event", "value", "timestamp")
 
 
@@ -39,7 +41,7 @@ class Reference:
     until: datetime
 
 
-def reference(connection: Backend, gated: Path, live: LiveModel, share: float) -> Reference:
+def reference(connection: Backend, gated: Path, live: LiveModel, share: float, fresh_micros: int) -> Reference:
     """The last `share` of the events that `live` knows.
 
     Args:
@@ -47,6 +49,7 @@ def reference(connection: Backend, gated: Path, live: LiveModel, share: float) -
         gated: folder of the gated tables.
         live: the model that is served.
         share: between 0 and 1.
+        fresh_micros: an item counts as unknown for so long after it was first seen.
 
     Raises:
         StageError: a table is missing or damaged, or holds too little to cut a reference from.
@@ -65,13 +68,44 @@ def reference(connection: Backend, gated: Path, live: LiveModel, share: float) -
         )
     vocabulary = Vocabulary.of(events, items)
     return Reference(
-        features=event_features(stretch, Known.before(before), vocabulary),
+        features=as_it_went(events, cut, vocabulary, fresh_micros),
         known=Known.before(events),
         vocabulary=vocabulary,
         events=int(stretch.count().execute()),
         since=_moment(stretch.timestamp.min().execute()),
         until=_moment(stretch.timestamp.max().execute()),
     )
+
+
+def as_it_went(events: Table, cut: Any, vocabulary: Vocabulary, fresh_micros: int) -> Table:
+    """The features of the events since `cut`, piece by piece, each by what was known just before it.
+
+    So a live model knows its traffic, too; by what was known at `cut` the last of them would look odd.
+
+    Args:
+        events: all that the live model knows.
+        cut: a time.
+        vocabulary: of both sides.
+        fresh_micros: an item counts as unknown for so long after it was first seen.
+    """
+    import ibis
+    from ibis.util import gen_name
+
+    backend = events.get_backend()
+    stretch = events.filter(events.timestamp >= cut)
+    first_events = events.group_by("item_id").aggregate(first=lambda t: t.timestamp.min())
+    fresh = Fresh(backend.create_table(gen_name("first_events"), first_events, temp=True), fresh_micros)
+    edges = stretch.timestamp.quantile([piece / PIECES for piece in range(PIECES)]).execute()
+    begins = sorted({_moment(moment) for moment in edges})
+    pieces = []
+    for begin, end in pairwise([*begins, None]):
+        piece = stretch.filter(stretch.timestamp >= begin)
+        if end is not None:
+            piece = piece.filter(piece.timestamp < end)
+        known = Known.before(events.filter(events.timestamp < begin))
+        features = event_features(piece, known, vocabulary, fresh)
+        pieces.append(backend.create_table(gen_name("piece"), features, temp=True))
+    return ibis.union(*pieces) if len(pieces) > 1 else pieces[0]
 
 
 def _learnt(interactions: Table, live: LiveModel) -> Table:

@@ -26,6 +26,8 @@ BATCH = 10_000
 COUNTS: dict[str, pa.DataType] = {"user_id": pa.string(), "earlier": pa.int64()}
 LISTS: dict[str, pa.DataType] = {
     "seq": pa.int64(),
+    "user_id": pa.string(),
+    "served_at": pa.timestamp("us", tz="UTC"),
     "strategy": pa.string(),
     "items": pa.list_(pa.string()),
     "top_score": pa.float64(),
@@ -85,13 +87,21 @@ def read_lists(connection: Connection, window: Window, live: LiveModel, limit: i
     """The lists `live` served in `window`; every n-th, so that there are at most about `limit`."""
     step = max(1, -(-count_lists(connection, window, live) // limit))
     query = (
-        select(impressions.c.seq, impressions.c.strategy, impressions.c["items"], impressions.c.scores)
+        select(
+            impressions.c.seq,
+            impressions.c.user_id,
+            impressions.c.served_at,
+            impressions.c.strategy,
+            impressions.c["items"],
+            impressions.c.scores,
+        )
         .where(*_served(window, live), impressions.c.seq % step == 0)
         .order_by(impressions.c.seq)
     )
 
     def top_first(row: Row[Any]) -> Sequence[Any]:
-        return row.seq, row.strategy, row.items, row.scores[0] if row.scores else None
+        top = row.scores[0] if row.scores else None
+        return row.seq, row.user_id, row.served_at, row.strategy, row.items, top
 
     return _read(connection, query, pa.schema(LISTS), top_first)
 

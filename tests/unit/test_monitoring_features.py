@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from monitoring import reference as module
 from monitoring.features import event_features, list_features, sampled
 from monitoring.known import Known, Vocabulary
 from monitoring.live import LiveModel
@@ -89,7 +91,7 @@ def test_activity_counts_what_the_user_did_before_and_within_the_stretch() -> No
     found = features(events(*current), events(*BEFORE))["user_activity"]
 
     assert found[:2] == ["none before", "1 to 9 before"]
-    assert found[2:7] == ["1 to 9 before"] * 4 + ["10 to 49 before"]  # 6, 7, 8, 9, 10 before
+    assert found[2:7] == ["1 to 9 before"] * 4 + ["10 or more before"]  # 6, 7, 8, 9, 10 before
     assert found[7] == "1 to 9 before"
 
 
@@ -147,34 +149,59 @@ def test_a_lists_popularity_is_the_mean_of_its_items_and_unknown_ones_are_the_le
 
     lists = pa.table(
         {
-            "seq": [1, 2],
-            "strategy": ["model", "popular"],
-            "items": pa.array([["a", "b"], ["d"]], pa.list_(pa.string())),
-            "top_score": pa.array([0.5, None], pa.float64()),
+            "seq": [1, 2, 3],
+            "user_id": pa.array(["u", None, None], pa.string()),
+            "served_at": pa.array([1, 2, 3]).cast(INTERACTIONS.field("timestamp").type),
+            "strategy": ["model", "popular", "popular"],
+            "items": pa.array([["a", "b"], ["d"], ["d"]], pa.list_(pa.string())),
+            "top_score": pa.array([0.5, None, 9.0], pa.float64()),
         }
     )
 
-    found = list_features(ibis.memtable(lists), Known.before(ibis.memtable(events(*BEFORE))))
+    found = list_features(ibis.memtable(lists), Known.before(ibis.memtable(events(*BEFORE))), [0.25, 1.0])
 
-    rows = found.order_by("seq").to_pyarrow().to_pydict()
-    assert rows["list_popularity"] == pytest.approx([(0.3 + 0.75) / 2, 1.0])
-    assert rows["strategy"] == ["model", "popular"]
-    assert rows["top_score"] == [0.5, None]
+    rows = found.order_by("timestamp").to_pyarrow().to_pydict()
+    assert rows["list_popularity"] == ["decile 06", "decile 10", "decile 10"]  # (0.3 + 0.75) / 2
+    assert rows["strategy"] == ["model", "popular", "popular"]
+    assert rows["top_score"] == ["0.25 to 1", None, "from 1"]
+    assert len(set(rows["user_id"])) == 3, "nobody named is somebody else each time"
 
 
-def test_a_sample_is_every_nth_row_in_order_of_time_and_the_same_each_time() -> None:
+def test_a_sample_is_every_nth_session_in_order_of_time_whole_and_the_same_each_time() -> None:
     import ibis
 
-    rows = ibis.memtable(events(*[("u", f"i{n}") for n in range(10)]).take([7, 3, 9, 0, 1, 8, 2, 6, 4, 5]))
+    rows = events(*[(f"u{n // 2}", f"i{n}") for n in range(10)])
+    rows = ibis.memtable(
+        rows.append_column("session", pa.array([n // 2 for n in range(10)])).take([7, 3, 9, 0, 1, 8, 2, 6, 4, 5])
+    )
 
     def taken(limit: int) -> list[str]:
-        found: list[str] = (
-            sampled(rows, ("timestamp",), limit).order_by("timestamp").to_pyarrow()["item_id"].to_pylist()
-        )
+        found: list[str] = sampled(rows, limit).order_by("timestamp").to_pyarrow()["item_id"].to_pylist()
         return found
 
-    assert taken(4) == taken(4) == ["i0", "i3", "i6", "i9"]
+    assert taken(4) == taken(4) == ["i0", "i1", "i6", "i7"]
     assert len(taken(10)) == 10
+
+
+def test_a_pause_of_half_an_hour_ends_a_session() -> None:
+    at = [0, 1800, 3601, 3602]  # seconds
+    log = events(*[("u", "a")] * 4, ("v", "b"))
+    times = pa.array([1_000_000 * second for second in [*at, 10]]).cast(log["timestamp"].type)
+    found = features(log.set_column(4, "timestamp", times), events(*BEFORE))
+    by_user = {user: [s for s, u in zip(found["session"], found["user_id"], strict=True) if u == user] for user in "uv"}
+    assert [by_user["u"].index(session) for session in by_user["u"]] == [0, 0, 2, 2]
+    assert found["session_length"] == ["1 to 2"] * 5
+    assert found["repeats"].count("again in the session") == 2
+
+
+def test_of_a_long_session_a_few_events_are_looked_at_evenly_spread() -> None:
+    before = events(*BEFORE)
+    for length in (9, 10, 11, 37, 400):
+        rows = features(events(*[("u", f"i{n}") for n in range(length)]), before)
+        places = [int(name[1:]) for name in rows["item_id"]]
+        assert len(places) == min(length, 10)
+        assert places[0] == 0
+        assert max(np.diff(places), default=1) - min(np.diff(places), default=1) <= 1
 
 
 def write_gated(folder: Path, log: pa.Table, seqs: list[int | None] | None = None) -> Path:
@@ -188,7 +215,7 @@ def write_gated(folder: Path, log: pa.Table, seqs: list[int | None] | None = Non
 def test_the_reference_is_the_last_stretch_described_by_what_came_before_it(tmp_path: Path, backend: Any) -> None:
     gated = write_gated(tmp_path, events(*BEFORE, ("u1", "a"), ("u9", "d")))
 
-    found = reference(backend, gated, KNOWS_ALL, 0.15)  # of 12 events the last two
+    found = reference(backend, gated, KNOWS_ALL, 0.15, 0)  # of 12 events the last two
 
     assert found.events == 2
     rows = found.features.order_by("timestamp").to_pyarrow().to_pydict()
@@ -197,13 +224,16 @@ def test_the_reference_is_the_last_stretch_described_by_what_came_before_it(tmp_
     assert rows["user_activity"] == ["1 to 9 before", "none before"]
 
 
-def test_the_same_events_have_the_same_features_as_reference_and_as_traffic(tmp_path: Path, backend: Any) -> None:
+def test_the_same_events_have_the_same_features_as_reference_and_as_traffic(
+    tmp_path: Path, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ibis
 
+    monkeypatch.setattr(module, "PIECES", 1)
     later = events(("u1", "a"), ("u9", "d", 5.0), ("u9", "b"), since=10)
     whole = pa.concat_tables([events(*BEFORE), later])
-    as_reference = reference(backend, write_gated(tmp_path / "whole", whole), KNOWS_ALL, 0.2)
-    knowing = reference(backend, write_gated(tmp_path / "before", events(*BEFORE)), KNOWS_ALL, 0.2)
+    as_reference = reference(backend, write_gated(tmp_path / "whole", whole), KNOWS_ALL, 0.2, 0)
+    knowing = reference(backend, write_gated(tmp_path / "before", events(*BEFORE)), KNOWS_ALL, 0.2, 0)
 
     as_traffic = event_features(ibis.memtable(later), knowing.known, as_reference.vocabulary)
 
@@ -217,7 +247,7 @@ def test_only_what_the_live_model_knows_is_in_the_reference(tmp_path: Path, back
     gated = write_gated(tmp_path, events(*BEFORE), seqs)
     live = LiveModel(version=1, since=0, newest=6_000_000, feedback_watermark=5)
 
-    known = reference(backend, gated, live, 0.3).known
+    known = reference(backend, gated, live, 0.3, 0).known
 
     # Of seconds 0 to 9: those up to 6. Row 8 (seq 5) is too new, row 9 (seq 6) unknown twice over.
     assert dict(known.users.to_pyarrow().to_pandas()[["user_id", "earlier"]].to_numpy().tolist()) == {
@@ -225,7 +255,7 @@ def test_only_what_the_live_model_knows_is_in_the_reference(tmp_path: Path, back
         "u2": 1,
     }
     live = LiveModel(version=1, since=0, newest=None, feedback_watermark=5)
-    known = reference(backend, gated, live, 0.3).known
+    known = reference(backend, gated, live, 0.3, 0).known
     assert dict(known.users.to_pyarrow().to_pandas()[["user_id", "earlier"]].to_numpy().tolist()) == {
         "u1": 6,
         "u2": 3,
@@ -234,27 +264,27 @@ def test_only_what_the_live_model_knows_is_in_the_reference(tmp_path: Path, back
 
 def test_a_missing_table_is_named_with_what_brings_it_back(tmp_path: Path, backend: Any) -> None:
     with pytest.raises(StageError, match=r"interactions\.parquet is missing\n.*`dvc pull`"):
-        reference(backend, tmp_path, KNOWS_ALL, 0.2)
+        reference(backend, tmp_path, KNOWS_ALL, 0.2, 0)
 
 
 def test_a_truncated_table_is_named(tmp_path: Path, backend: Any) -> None:
     path = write_gated(tmp_path, events(*BEFORE)) / "interactions.parquet"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(StageError, match=r"interactions\.parquet is damaged"):
-        reference(backend, tmp_path, KNOWS_ALL, 0.2)
+        reference(backend, tmp_path, KNOWS_ALL, 0.2, 0)
 
 
 def test_a_table_that_lacks_a_column_is_named(tmp_path: Path, backend: Any) -> None:
     write_gated(tmp_path, events(*BEFORE))
     pq.write_table(events(*BEFORE), tmp_path / "interactions.parquet")
     with pytest.raises(StageError, match=r"interactions\.parquet has no column feedback_seq"):
-        reference(backend, tmp_path, KNOWS_ALL, 0.2)
+        reference(backend, tmp_path, KNOWS_ALL, 0.2, 0)
 
 
 def test_data_that_the_model_does_not_know_is_no_reference(tmp_path: Path, backend: Any) -> None:
     gated = write_gated(tmp_path, events(*BEFORE), list(range(1, 11)))
     with pytest.raises(StageError, match="no event that model version 1 knows"):
-        reference(backend, gated, KNOWS_ALL, 0.2)
+        reference(backend, gated, KNOWS_ALL, 0.2, 0)
 
 
 def test_events_without_an_order_in_time_are_no_reference(tmp_path: Path, backend: Any) -> None:
@@ -262,4 +292,4 @@ def test_events_without_an_order_in_time_are_no_reference(tmp_path: Path, backen
     one_time = pa.array([0] * 10).cast(INTERACTIONS.field("timestamp").type)
     gated = write_gated(tmp_path, log.set_column(4, INTERACTIONS.field("timestamp"), one_time))
     with pytest.raises(StageError, match="one and the same time"):
-        reference(backend, gated, KNOWS_ALL, 0.2)
+        reference(backend, gated, KNOWS_ALL, 0.2, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from monitoring.policy import judge, too_few
@@ -9,9 +11,9 @@ from monitoring.signals import EVENT_SIGNALS, LIST_SIGNALS, Finding
 from recloop.config import Monitoring, Thresholds, validated
 from recloop.errors import ConfigError
 
-POPULARITY = Finding("item_popularity", "jensenshannon", 0.31, "decile 10: 9.0% → 30.0%")
-UNKNOWN = Finding("unknown_items", "jensenshannon", 0.04, "unknown: 0.5% → 1.0%")
-SCORE = Finding("top_score", "wasserstein", 7.5, "mean 1.2 → 9.9")
+POPULARITY = Finding("item_popularity", 0.31, 0.12, "decile 10: 9.0% → 30.0%")
+UNKNOWN = Finding("unknown_items", 0.04, 0.01, "unknown: 0.5% → 1.0%")
+SCORE = Finding("top_score", 0.5, 0.1, "from 9: 1.2% → 9.9%")
 
 
 def test_a_signal_at_or_above_its_threshold_is_drift_and_the_reason_has_the_figures() -> None:
@@ -28,6 +30,14 @@ def test_a_signal_at_or_above_its_threshold_is_drift_and_the_reason_has_the_figu
 @pytest.mark.parametrize(("threshold", "outcome"), [(0.3100001, "ok"), (0.31, "drift"), (0.3099999, "drift")])
 def test_the_threshold_itself_counts_as_drifted(threshold: float, outcome: str) -> None:
     assert judge([POPULARITY], {"item_popularity": threshold}, 1).outcome == outcome
+
+
+def test_a_change_that_chance_may_have_made_is_none_however_large() -> None:
+    judgement = judge([replace(POPULARITY, chance=0.35), UNKNOWN], {"item_popularity": 0.15, "unknown_items": 0.05}, 1)
+
+    assert judgement.outcome == "ok"
+    assert "item_popularity: Jensen-Shannon distance 0.310 < 0.35 (" in judgement.reasons[0]
+    assert judgement.signals[0].bound == 0.35
 
 
 def test_without_drift_the_reason_names_the_signal_nearest_to_its_threshold() -> None:
@@ -47,7 +57,7 @@ def test_a_signal_without_a_threshold_is_only_reported() -> None:
     assert judgement.reasons == ("no signal has a threshold",)
     assert not judgement.signals[0].drifted
     assert str(judgement.signals[0]) == (
-        "top_score: Wasserstein distance (in standard deviations) 7.500 (only reported) (mean 1.2 → 9.9)"
+        "top_score: Jensen-Shannon distance 0.500 (only reported) (from 9: 1.2% → 9.9%)"
     )
 
 
@@ -69,7 +79,7 @@ def test_too_few_events_are_no_ground_for_a_verdict() -> None:
 
 
 def test_every_signal_has_a_threshold_setting_and_every_setting_a_signal() -> None:
-    assert {kind.name for kind in EVENT_SIGNALS + LIST_SIGNALS} == set(Thresholds.model_fields)
+    assert {*EVENT_SIGNALS, *LIST_SIGNALS} == set(Thresholds.model_fields)
 
 
 @pytest.mark.parametrize(

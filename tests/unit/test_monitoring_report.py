@@ -25,6 +25,7 @@ from recloop.serving.events import events
 from recloop.serving.impressions import impressions
 from recloop.storage import connect
 
+SECOND, MINUTE = 1_000_000, 60_000_000
 SINCE = int(datetime(2026, 11, 24, tzinfo=UTC).timestamp()) * 1_000_000
 CATALOGUE, NEW_ITEMS, USERS = 200, 20, 300
 TRAFFIC = 2000
@@ -32,7 +33,7 @@ TRAFFIC = 2000
 
 @dataclass(frozen=True)
 class World:
-    """How people behave: independent events, popular items first."""
+    """How people behave: visits of some five events, popular items first."""
 
     new_items: float = 0.0
     """Share of events on items that came out lately"""
@@ -49,8 +50,11 @@ class World:
         is_new = rng.random(count) < self.new_items
         items = np.where(is_new, CATALOGUE + rng.integers(NEW_ITEMS, size=count), items)
         values = rng.choice([1.0, 2.0, 3.0, 4.0, 5.0], count, p=[0.05, 0.1, 0.3, 0.35, 0.2])
+        visits = np.repeat(np.arange(count), rng.integers(3, 8, size=count))[:count]
+        users = rng.integers(USERS, size=count)[visits]
         return {
-            "user_id": [f"u{user}" for user in rng.integers(USERS, size=count)],
+            "user_id": [f"u{user}" for user in users],
+            "timestamp": (MINUTE * visits + SECOND * np.arange(count)).tolist(),
             "item_id": [f"i{item}" for item in items],
             "event": ["rating"] * count,
             "value": (6 - values if self.low_values else values).tolist(),
@@ -62,10 +66,8 @@ def write_project(root: Path) -> Project:
     root.mkdir()
     (root / "params.yaml").write_bytes((Path(__file__).parents[2] / "params.yaml").read_bytes())
     log = World().events(6000, seed=1)
-    table = pa.table(
-        {**log, "timestamp": pa.array(range(6000)).cast(INTERACTIONS.field("timestamp").type)},
-        schema=INTERACTIONS,
-    )
+    log["timestamp"] = pa.array(log["timestamp"]).cast(INTERACTIONS.field("timestamp").type)
+    table = pa.table(log, schema=INTERACTIONS)
     gated = root / "data" / "gated"
     gated.mkdir(parents=True)
     pq.write_table(table.append_column("feedback_seq", pa.nulls(6000, pa.int64())), gated / "interactions.parquet")
@@ -88,8 +90,8 @@ def receive(project: Project, world: World, at: int, count: int = TRAFFIC) -> No
     database = connect(project.database_url)
     with database.begin() as connection:
         rows = [
-            {"event_id": f"{at}-{n}", "timestamp": at + n, "received_at": at + n}
-            | {column: values[n] for column, values in log.items()}
+            {column: values[n] for column, values in log.items()}
+            | {"event_id": f"{at}-{n}", "timestamp": at + log["timestamp"][n], "received_at": at + n}
             for n in range(count)
         ]
         connection.execute(insert(events), rows)
@@ -103,7 +105,7 @@ def serve(project: Project, at: int, strategy: str, count: int = 1500) -> None:
         rows = [
             {
                 "request_id": f"{at}-{n}",
-                "user_id": "u1",
+                "user_id": f"u{n // 5}",
                 "served_at": at + n,
                 "version": 1,
                 "variant": "champion",
@@ -273,7 +275,7 @@ def test_the_verdict_and_its_report_are_kept(project: Project) -> None:
     assert "Served lists were not compared" in text
     assert "<script src=" not in text and "<link" not in text  # it opens without a network
     snapshot = json.loads(page.with_suffix(".json").read_text())
-    assert len(snapshot["metric_results"]) == 7  # six signals, and how many drifted
+    assert len(snapshot["metric_results"]) == 9  # eight signals, and how many drifted
 
 
 @evidently

@@ -220,7 +220,7 @@ def _verdict(workspace: Project) -> Verdict:
 
 def _signal(signal: Signal) -> SignalFacts:
     return SignalFacts(
-        figure=round(signal.figure, 4), threshold=signal.threshold, drifted=signal.drifted, moved=signal.moved
+        figure=round(signal.figure, 4), threshold=signal.bound, drifted=signal.drifted, moved=signal.moved
     )
 
 
