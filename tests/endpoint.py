@@ -28,6 +28,7 @@ class Client:
     """One connection, kept open."""
 
     def __init__(self, port: int, key: str | None = None, *, patience: float = 20) -> None:
+        self.port = port
         self._connection = HTTPConnection("127.0.0.1", port, timeout=patience)
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 

@@ -80,7 +80,9 @@ def test_traffic_begins_at_its_time_in_order_and_every_nth_event_is_broken() -> 
         schema=INTERACTIONS,
     )
     visits = visits_between(log, datetime(1998, 3, 2, tzinfo=UTC), count=3, spoil_every=2)
-    assert [(each.item_id, each.value) for each in visits] == [("2", 3.0), ("3", 99.0), ("4", 3.0)]
+    assert [(each.item_id, each.timestamp[:10]) for each in visits] == [
+        ("2", "1998-03-02"), ("3", "1970-01-01"), ("4", "1998-03-04"),
+    ]  # fmt: skip
 
 
 def test_a_sitting_is_one_users_successive_events() -> None:
@@ -90,7 +92,7 @@ def test_a_sitting_is_one_users_successive_events() -> None:
 
 def test_the_report_has_the_promised_keys_and_is_shown_whole() -> None:
     report = DemoReport(
-        gate=GateFacts(rows=48_306, quarantined=110, rules={"value_range": 110}),
+        gate=GateFacts(rows=48_306, quarantined=110, rules={"timestamp_range": 110}),
         models={
             "sasrec": ModelFacts(
                 ndcg_at_10=0.0692, ndcg_at_10_ci=(0.0487, 0.09), recall_at_10=0.1329, recall_at_10_ci=(0.0971, 0.1703)
@@ -122,7 +124,7 @@ def test_the_report_has_the_promised_keys_and_is_shown_whole() -> None:
     console.print(show(report))
     text = console.export_text()
     for told in (
-        "48,306 rows, 110 quarantined (value_range 110)",
+        "48,306 rows, 110 quarantined (timestamp_range 110)",
         "0.0692 [0.0487, 0.0900]",
         "v1 → v2",
         "747",

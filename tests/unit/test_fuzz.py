@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
+from datetime import date, datetime
+from typing import Any
 
+import pyarrow as pa
 import pytest
 import requests
 from hypothesis import HealthCheck, Phase, given, settings
@@ -16,9 +21,11 @@ from schemathesis.openapi import from_dict
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from recloop.config import Gate
+from recloop.serving.keys import SCOPES, KeyStore
 from recloop.serving.openapi import describe_api
-from tests.endpoint import Endpoint, make_project
-from tests.packages import point_at
+from recloop.storage import connect
+from tests.endpoint import Endpoint, make_project, until
+from tests.packages import point_at, write_package
 
 CASES = {
     "POST /recommend": 3000,
@@ -35,7 +42,32 @@ CASES = {
 """Ten thousand, more where more can be said"""
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 
-SCHEMA = from_dict(describe_api(tuple(Gate().events)))
+COLUMNS: dict[str, Any] = {
+    "year": [1990, 1991, None, 1993, 1994],
+    "small": pa.array([1, 2, 3, 4, 5], pa.int8()),
+    "price": pa.array([0.5, None, 1e30, -1.0, 2.0], pa.float32()),
+    "weight": [0.5, float("nan"), float("inf"), -1.0, None],
+    "since": [datetime(2020 + place, 1, 1) for place in range(5)],
+    "day": [date(2020 + place, 1, 1) for place in range(5)],
+    "new": [True, False, None, True, False],
+    "categories": [["Drama", "Crime"], [], None, ["Drama"], ["War"]],
+    "sizes": [[1, 2], [], None, [2], [3]],
+}
+"""A column of every kind that items may have"""
+
+
+def described() -> dict[str, Any]:
+    """The API's own page, and that filters name the attributes that the items have, and one that they have not; and
+    that what is asked about is mostly there."""
+    page = deepcopy(describe_api(tuple(Gate().events)))
+    names = {"enum": ["item_id", "title", "nothing", *COLUMNS]}
+    for model in ("RecommendRequest", "SimilarRequest"):
+        page["components"]["schemas"][model]["properties"]["filters"]["propertyNames"] = names
+    page["components"]["schemas"]["SimilarRequest"]["properties"]["item_id"] |= {"enum": ["a", "b", "nothing"]}
+    return page
+
+
+SCHEMA = from_dict(described())
 OPERATIONS = {
     f"{found.ok().method.upper()} {found.ok().path}": found.ok()
     for found in SCHEMA.get_all_operations()
@@ -45,7 +77,9 @@ OPERATIONS = {
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    endpoint = Endpoint(make_project(tmp_path_factory.mktemp("fuzz") / "project"))
+    settings: dict[str, object] = {"serving.auth": "required", "serving.requests_per_second": 1e6}
+    endpoint = Endpoint(make_project(tmp_path_factory.mktemp("fuzz") / "project", settings))
+    write_package(endpoint.live / "v1", columns=COLUMNS)
     point_at(endpoint.live, 1)
     point_at(endpoint.live, 2, pointer="challenger.json")
     endpoint.start()
@@ -55,14 +89,23 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         endpoint.end(signal.SIGTERM)
 
 
+@pytest.fixture(scope="module")
+def key(endpoint: Endpoint) -> str:
+    database = connect(f"sqlite:///{endpoint.database}")
+    key = KeyStore(database).create("fuzz", SCOPES)
+    database.dispose()
+    until(lambda: endpoint.client(key).send("GET", "/model")[0] == 200, 10)
+    return key
+
+
 def test_every_operation_is_asked() -> None:
     assert CASES.keys() == OPERATIONS.keys()
     assert sum(CASES.values()) == 10_000
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_no_request_is_too_much(endpoint: Endpoint, name: str) -> None:
-    session = requests.Session()
+def test_no_request_is_too_much(endpoint: Endpoint, key: str, name: str) -> None:
+    session, statuses = requests.Session(), Counter[int]()
 
     @settings(
         max_examples=CASES[name],
@@ -74,7 +117,16 @@ def test_no_request_is_too_much(endpoint: Endpoint, name: str) -> None:
     )
     @given(case=one_of(*(OPERATIONS[name].as_strategy(generation_mode=mode) for mode in GenerationMode)))
     def ask(case: Case) -> None:
-        answer = case.call(base_url=f"http://127.0.0.1:{endpoint.port}", session=session, timeout=120)
+        answer = case.call(
+            base_url=f"http://127.0.0.1:{endpoint.port}",
+            session=session,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=150,
+        )
+        statuses[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)
 
     ask()
+    if name != "POST /admin/rollback":
+        assert statuses[200] > CASES[name] / 10, "they are not refused at the door"
+        assert statuses[401] > 0, "nor does everybody come in"

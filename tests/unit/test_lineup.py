@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,37 @@ def test_a_challenger_that_is_refused_is_no_outage_and_is_not_told_of_once_nobod
     assert running.endpoint.describe().refused is None
     running.endpoint.set_split(Split(0.5), "a test")
     assert running.endpoint.describe().refused is not None, "it is tried again at once when it is asked for again"
+
+
+def test_a_challenger_just_asked_for_is_not_dropped_by_who_looked_before(
+    tmp_path: Path, start: Callable[..., Running]
+) -> None:
+    write_package(tmp_path / "live" / "v3")
+    point_at(tmp_path / "live", 3, pointer="challenger.json")
+    lineup = start().endpoint._lineup
+    looking, go = threading.Event(), threading.Event()
+
+    class Slow(Split):
+        """Nobody asks for a challenger, which takes a while to be seen."""
+
+        @property
+        def asks_for_challenger(self) -> bool:
+            looking.set()
+            go.wait(10)
+            return False
+
+    lineup.split = Slow()
+    before = threading.Thread(target=lineup.follow)
+    before.start()
+    assert looking.wait(10)
+    lineup.split = Split(0.5)
+    after = threading.Thread(target=lineup.follow)
+    after.start()
+    after.join(0.5)
+    go.set()
+    before.join()
+    after.join()
+    assert lineup.challenger is not None
 
 
 def test_a_first_version_that_is_refused_leaves_nobody_and_says_what_mends_that(

@@ -180,6 +180,7 @@ def test_it_waits_for_a_champion_serves_it_and_stops_in_good_order(
         assert file.read(15) == b"SQLite format 3"
     log = (project.root.parent / "serve.log").read_text()
     assert f"serving on http://127.0.0.1:{port}" in log
+    assert log.count("keys are off (serving.auth): this machine alone is answered") == 1
     assert "Traceback" not in log
 
 

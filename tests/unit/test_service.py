@@ -16,6 +16,7 @@ import pytest
 from recloop.registry.promotion import promote
 from recloop.serving.admin import ROLLBACK_SECONDS
 from recloop.serving.keys import KeyStore
+from recloop.serving.parcel import package_sha256
 from recloop.storage import connect
 from tests import trained
 from tests.endpoint import Client, Endpoint, make_project, until
@@ -222,6 +223,18 @@ BAD = {
         422,
         "history: should hold at most 30 items (serving.max_history), not 31",
     ),
+    "a filter with much": (
+        "/recommend",
+        json.dumps({"filters": {str(number): None for number in range(17)}}).encode(),
+        422,
+        "filters: should hold at most 16 names, not 17",
+    ),
+    "a reason with a NUL": (
+        "/admin/rollback",
+        b'{"reason": "\\u0000"}',
+        422,
+        "reason: should hold no control characters",
+    ),
     "much to exclude": (
         "/recommend",
         json.dumps({"exclude": ["a"] * 31}).encode(),
@@ -250,6 +263,18 @@ BAD = {
         json.dumps({"events": [event("x", event="Click me")]}).encode(),
         422,
         "events.0.event: should be a short lower-case name, e.g. click",
+    ),
+    "an event nobody expects": (
+        "/events",
+        json.dumps({"events": [event("x", event="teleport")]}).encode(),
+        422,
+        "events.0.event: should be one of view, click, purchase, rating, dismiss: gate.events in params.yaml",
+    ),
+    "no stars": (
+        "/events",
+        json.dumps({"events": [event("x", event="rating")]}).encode(),
+        422,
+        "events.0.value: is missing: a rating has one, from 0.5 to 5",
     ),
     "not a number": (
         "/events",
@@ -313,6 +338,52 @@ def test_a_wrong_method_is_told_the_right_one(client: Client) -> None:
     status, body = client.send("GET", "/recommend")
     assert status == 405
     assert json.loads(body) == {"error": "GET /recommend: method not allowed", "remedy": "allowed: POST"}
+
+
+def test_without_keys_no_page_of_the_web_has_a_browser_do_what_an_admin_may(client: Client) -> None:
+    """As a browser sends what a page asks of it without asking first, by this machine's name or by the page's own."""
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        headers |= {"Content-Type": "text/plain"}
+        status, _, body = client.exchange("POST", "/admin/split", b'{"challenger": 0.5}', **headers)
+        told = json.loads(body)
+        assert (status, "evil.example" in told["error"]) == (403, True)
+        assert "serving.auth" in told["remedy"]
+    assert json.loads(client.send("GET", "/model")[1])["split"]["challenger"] == 0
+    own = f"http://127.0.0.1:{client.port}"
+    assert client.exchange("POST", "/recommend", b"{}", Origin=own)[0] == 200, "the page of the API itself"
+
+
+STATIC = "/static_content/swagger-ui.css"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs.json", "/docs.js", "/model", "/livez", "/healthz", "/readyz", "/metrics", STATIC, "/nope"]
+)
+def test_no_answer_is_taken_for_what_it_is_not_nor_kept_by_whoever_passes_it_on(client: Client, path: str) -> None:
+    _, headers, _ = client.exchange("GET", path)
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers.get("cache-control") == (None if path == STATIC else "no-store")
+    assert "server" not in headers
+    assert ("content-security-policy" in headers) == (path == "/")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/static_content/nope", 404),
+        ("GET", "/static_content/%2e%2e/__init__.py", 404),
+        ("POST", STATIC, 405),
+        ("DELETE", "/livez", 405),
+        ("POST", "/readyz", 405),
+    ],
+)
+def test_what_bentoml_refuses_is_told_in_our_words(client: Client, method: str, path: str, expected: int) -> None:
+    status, headers, body = client.exchange(method, path)
+    assert (status, headers["content-type"], json.loads(body).keys()) == (
+        expected, "application/json", {"error", "remedy"},
+    )  # fmt: skip
+    assert headers["x-content-type-options"] == "nosniff"
+    assert ("allow" in headers) == (status == 405)
 
 
 def test_no_bad_request_left_a_trace_in_the_log(endpoint: Endpoint) -> None:
@@ -472,7 +543,7 @@ def test_in_shadow_the_challengers_list_is_written_down_and_not_shown(endpoint: 
 
 def test_a_reload_looks_at_once(endpoint: Endpoint, client: Client) -> None:
     assert client.post("/admin/reload", {}) == (200, {"version": 1, "changed": False, "refused": None})
-    assert client.send("POST", "/admin/reload") == (200, b'{"version":1,"changed":false}'), "as curl -X POST sends it"
+    assert client.send("POST", "/admin/reload")[0] == 200, "as curl -X POST sends it"
     status, answer = client.post("/admin/reload", {"force": True})
     assert status == 422
     assert answer["error"] == "force: unknown key"
@@ -540,15 +611,21 @@ def test_a_rollback_brings_the_champion_before_back_and_fails_nobody_meanwhile(t
 
 
 def test_a_version_that_does_not_load_is_refused_and_shown(endpoint: Endpoint, client: Client) -> None:
-    write_package(endpoint.live / "v9")
-    (endpoint.live / "v9" / "items.parquet").write_bytes(b"PAR1")
-    point_at(endpoint.live, 9)
+    items = write_package(endpoint.live / "v9") / "items.parquet"
+    sound, sha256 = items.read_bytes(), package_sha256(endpoint.live / "v9")
+    items.write_bytes(b"PAR1")
+    point_at(endpoint.live, 9, sha256=sha256)
     until(lambda: json.loads(client.send("GET", "/model")[1])["refused"] is not None, 30)
     told = json.loads(client.send("GET", "/model")[1])
     assert (told["version"], told["refused"]["version"]) == (1, 9)
     assert "items.parquet is damaged" in told["refused"]["error"]
     assert client.recommend(user_id="ann")["model_version"] == 1
+    status, answer = client.post("/admin/reload", {})
+    assert (status, answer["changed"], answer["refused"]["version"]) == (200, False, 9)
+    items.write_bytes(sound)  # it is mended; by itself it would be tried again in half a minute
+    assert client.post("/admin/reload", {}) == (200, {"version": 9, "changed": True, "refused": None})
     point_at(endpoint.live, 1)
+    until(lambda: client.recommend(user_id="ann")["model_version"] == 1, 30)
     until(lambda: json.loads(client.send("GET", "/model")[1])["refused"] is None, 30)
 
 

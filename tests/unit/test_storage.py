@@ -35,6 +35,23 @@ def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
     assert caught.value.transient
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_server_that_is_gone_is_noticed_as_soon_as_the_url_says_or_in_half_a_minute(database_url: str) -> None:
+    def parameters(url: str) -> dict[str, str]:
+        engine = connect(url)
+        with engine.connect() as connection:
+            info = connection.connection.driver_connection.info  # type: ignore[union-attr]
+            found: dict[str, str] = info.get_parameters()
+        engine.dispose()
+        return {name: found[name] for name in ("connect_timeout", "keepalives_idle", "tcp_user_timeout")}
+
+    own = {"connect_timeout": "5", "keepalives_idle": "10", "tcp_user_timeout": "25000"}
+    assert parameters(database_url) == own
+    assert parameters(f"{database_url}{'&' if '?' in database_url else '?'}connect_timeout=60") == own | {
+        "connect_timeout": "60"
+    }
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_postgresqls_own_urls_are_taken(database_url: str, scheme: str) -> None:

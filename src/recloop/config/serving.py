@@ -35,7 +35,7 @@ class Serving(Section):
     max_waiting: Positive = 256
     """Requests of a worker that wait to be computed; those that come on top are refused at once (503)."""
     max_requests: Positive = 2048
-    """Requests of a worker that are under way, of any kind; likewise."""
+    """Requests of a worker that are under way, of any kind; likewise. Half of them may wait for the database."""
     kept_answers: Positive = 20_000
     """Answers that a worker keeps to send again while nothing has changed; about 2 KB each."""
     popular_half_life_hours: float = Field(default=24.0, gt=0)

@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+NEVER_SET = "1970-01-01T00:00:00+00:00"
+
 
 @dataclass(frozen=True)
 class Visit:
@@ -36,7 +38,8 @@ class Visit:
 def visits_between(interactions: pa.Table, since: datetime, count: int, spoil_every: int) -> list[Visit]:
     """The first `count` events from `since` on, in order of time, as visits.
 
-    Every `spoil_every`-th one carries a value of 99, as from a client with a bug: the gate must keep it out.
+    Every `spoil_every`-th one happened in 1970, as from a phone whose clock was never set. The endpoint takes it, which
+    cannot know how old a log may be (`gate.earliest`): the gate must keep it out.
     """
     since_then = pa.scalar(since, interactions["timestamp"].type)
     after = interactions.filter(pc.greater_equal(interactions["timestamp"], since_then))
@@ -47,11 +50,15 @@ def visits_between(interactions: pa.Table, since: datetime, count: int, spoil_ev
             user_id=row["user_id"],
             item_id=row["item_id"],
             event=row["event"],
-            value=99.0 if number % spoil_every == spoil_every - 1 else row["value"],
-            timestamp=row["timestamp"].astimezone(UTC).isoformat(),
+            value=row["value"],
+            timestamp=NEVER_SET if number % spoil_every == spoil_every - 1 else _iso(row["timestamp"]),
         )
         for number, row in enumerate(rows.slice(0, count).to_pylist())
     ]
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
 
 
 @dataclass

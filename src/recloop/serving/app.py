@@ -8,13 +8,12 @@ would only compete for. What waits for a disk happens in a thread.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -22,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from recloop.config import Gate, Serving
 from recloop.errors import ConflictError, NotFoundError, OverloadError, RecloopError, RequestError
+from recloop.serving.aside import Places
 from recloop.serving.deadline import Deadlines, LateError
 from recloop.serving.openapi import describe_api
 from recloop.serving.page import PAGE, SCRIPT
@@ -40,6 +40,19 @@ from recloop.serving.schemas import (
     SimilarRequest,
     SplitRequest,
 )
+from recloop.serving.web import (
+    JSON_HEADERS,
+    PAGE_HEADERS,
+    SCRIPT_HEADERS,
+    STATIC,
+    Asgi,
+    Headers,
+    Message,
+    Receive,
+    Send,
+    in_our_words,
+    send_answer,
+)
 
 if TYPE_CHECKING:  # it imports torch, and the process that only starts the worker imports this
     from recloop.serving.access import Access, Caller, Scope
@@ -49,16 +62,8 @@ if TYPE_CHECKING:  # it imports torch, and the process that only starts the work
 
 logger = logging.getLogger("recloop.serving")
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
 OPEN = ("/livez", "/healthz", "/readyz")
 """BentoML's, for whoever can reach the port: they tell an orchestrator how we are, and nothing else"""
-STATIC = "/static_content/"
-"""BentoML's, for the page of the API"""
 SECONDS = 10.0
 """How long a request may take, its body included"""
 ACT_SECONDS = 130.0
@@ -66,17 +71,6 @@ ACT_SECONDS = 130.0
 CLOSED = 1 / 2000
 """Share of answers after which a connection is closed, where several processes answer: connections that were all made
 at a quiet moment are all with one process, and spread out when they are made anew."""
-NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-SECURITY = [NO_SNIFFING, (b"cache-control", b"no-store")]
-JSON_HEADERS = [(b"content-type", b"application/json"), *SECURITY]
-PAGE_HEADERS = [
-    (b"content-type", b"text/html; charset=utf-8"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"),
-    *SECURITY,
-]
-SCRIPT_HEADERS = [(b"content-type", b"text/javascript; charset=utf-8"), *SECURITY]
 R = TypeVar("R", bound=Request)
 
 
@@ -96,7 +90,7 @@ class App:
     def __init__(self) -> None:
         self._bentoml: Asgi
         self._endpoint: Endpoint | None = None
-        self._under_way = self._waiting = 0
+        self._under_way = 0
         self._deadlines = Deadlines()
 
     def before(self, bentoml: Asgi) -> Asgi:
@@ -110,7 +104,7 @@ class App:
         """What answers; `serving` and `gate` are the sections of `params.yaml`."""
         self._admin, self._access, self._limits, self._metrics = admin, access, Limits.of(serving, gate), metrics
         self._most, self._share = serving.max_requests, serving.workers > 1
-        self._most_waiting = max(1, self._most // 2)
+        self._places = Places(max(1, self._most // 2))
         self._endpoint = endpoint
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -120,9 +114,9 @@ class App:
             return
         if self._endpoint is None or path in OPEN or path.startswith(STATIC):
             if self._endpoint is not None and path == "/readyz" and (unready := self._endpoint.unready):
-                await _send(send, *self._failed(unready, scope))  # BentoML would say 503 too, and not why
+                await send_answer(send, *self._failed(unready, scope))  # BentoML would say 503 too, and not why
             else:
-                await self._others(scope, receive, send)
+                await in_our_words(self._bentoml, scope, receive, send, self._failed)
             return
         begin = time.perf_counter()
         name, argument = ("/users/{id}", path[len("/users/") :]) if path.startswith("/users/") else (path, "")
@@ -134,7 +128,7 @@ class App:
                 raise _wrong(scope["method"], path, operations)
             caller = self._access.admit(scope, operation.needs)
             if operation.answer is None:
-                await self._others(scope, receive, send)
+                await in_our_words(self._bentoml, scope, receive, send, self._failed)
                 return
             with self._deadlines.until(begin + SECONDS) as deadline:
                 body = await self._body(receive) if scope["method"] == "POST" else b""
@@ -145,7 +139,7 @@ class App:
                 self._under_way += 1
                 try:
                     answering = operation.answer(self, Call(body, caller, argument))
-                    answer = await (self._held(answering) if operation.waits else answering)
+                    answer = await (self._places.held(answering) if operation.waits else answering)
                 finally:
                     self._under_way -= 1
             status, headers = 200, operation.headers
@@ -155,7 +149,7 @@ class App:
             status, headers, answer = self._failed(error, scope)
         if self._share and random.random() < CLOSED:  # noqa: S311 (nothing is to be kept secret here)
             headers = [*headers, (b"connection", b"close")]
-        await _send(send, status, headers, answer)
+        await send_answer(send, status, headers, answer)
         self._metrics.requests.labels(name if operations else "other", status).observe(time.perf_counter() - begin)
 
     async def recommend(self, call: Call) -> bytes:
@@ -226,47 +220,6 @@ class App:
     def _parse(self, model: type[R], call: Call) -> R:
         return parse(model, call.body, self._limits)
 
-    async def _held(self, answering: Coroutine[Any, Any, bytes]) -> bytes:
-        """What waits for the database may fill half of the places. It keeps its own until it is done, though nobody
-        waits for it any more: a database that has stalled is asked no more than so many things."""
-        if self._waiting >= self._most_waiting:
-            answering.close()
-            raise OverloadError(
-                f"{self._most_waiting} requests wait for the database already", remedy="try again in a moment"
-            )
-        self._waiting += 1
-
-        def done(task: asyncio.Task[bytes]) -> None:
-            self._waiting -= 1
-            if not task.cancelled():
-                task.exception()  # it is told where it is waited for, and asked for here: else Python logs it
-
-        task = asyncio.create_task(answering)
-        task.add_done_callback(done)
-        return await asyncio.shield(task)
-
-    async def _others(self, scope: Message, receive: Receive, send: Send) -> None:
-        """What BentoML answers, with our headers; and what it refuses, in our words."""
-        refused: int | None = None
-
-        async def ours(message: Message) -> None:
-            nonlocal refused
-            if message["type"] == "http.response.start":
-                if message["status"] in REFUSED:
-                    refused = message["status"]
-                    error, remedy = REFUSED[refused]
-                    allow = next((each for each in message.get("headers", ()) if each[0] == b"allow"), None)
-                    what = RefusedError(refused, f"{scope['method']} {scope['path']}: {error}", remedy, header=allow)
-                    await _send(send, *self._failed(what, scope))
-                else:
-                    # Files keep what they are kept by: they are large, and those of one version do not change.
-                    own = [NO_SNIFFING] if scope["path"].startswith(STATIC) else SECURITY
-                    await send({**message, "headers": [*message.get("headers", ()), *own]})
-            elif refused is None:
-                await send(message)
-
-        await self._bentoml(scope, receive, ours)
-
     async def _body(self, receive: Receive) -> bytes:
         """The body, read no further than a valid one can be long."""
         pieces: list[bytes] = []
@@ -335,13 +288,6 @@ class Operation:
 
 
 SENT_AGAIN = "send them again: it is not known whether they were stored, and an event_id counts once"
-REFUSED = {
-    404: ("not found", "`/docs.json` describes what there is"),
-    405: ("method not allowed", "`/docs.json` describes what there is"),
-    500: ("this should not have happened", "the endpoint's log says more"),
-    503: ("it is not ready", "try again in a moment"),
-}
-"""What BentoML may say of its own paths, in our words"""
 
 
 def _act(answer: Callable[[App, Call], Coroutine[Any, Any, bytes]]) -> Operation:
@@ -393,12 +339,6 @@ def _user(call: Call) -> str:
         return TypeAdapter(Id).validate_python(call.argument)
     except ValidationError:
         raise RefusedError(422, "that is no user's id", "1 to 256 characters, no control characters") from None
-
-
-async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    headers = [*headers, (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _json(answer: Answer) -> bytes:

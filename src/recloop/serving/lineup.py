@@ -65,6 +65,7 @@ class Lineup:
         self._planned = 0.0
         """When a version began to answer, or another share of the traffic"""
         self._planning = threading.RLock()
+        self._following = threading.Lock()
 
     @property
     def champion(self) -> Served:
@@ -103,11 +104,12 @@ class Lineup:
         Args:
             again: try a version that was refused at once.
         """
-        changed = self._champion.check(again=again)
-        if self.split.asks_for_challenger:
-            self._challenger.check(again=again)
-        elif self._challenger.served is not None or self._challenger.refusal is not None:
-            self._challenger.unload()
+        with self._following:  # else one that read the split before would drop who was loaded for the next
+            changed = self._champion.check(again=again)
+            if self.split.asks_for_challenger:
+                self._challenger.check(again=again)
+            elif self._challenger.served is not None or self._challenger.refusal is not None:
+                self._challenger.unload()
         self._refresh_popular()
         self.plan()
         self._let_go()
