@@ -196,14 +196,14 @@ class TestMonitoring:
 
     def test_the_page_has_a_row_for_each_signal(self) -> None:
         signals = (
-            Signal("unknown_items", "share", 0.3, 0.1, True, "more"),
+            Signal("unknown_items", "share", 0.3, 0.1, True, "more", chance=0.2),
             Signal("top_score", "distance", 0.04, None, False, "less"),
         )
         lines = monitoring.page(Project(Path("/p")), verdict(*signals, reasons=("it moved",))).splitlines()
         assert lines[0] == "# drift"
         assert "- it moved" in lines
-        assert "| unknown_items | 0.300 | 0.1 | yes |" in lines
-        assert "| top_score | 0.040 |  |  |" in lines
+        assert "| unknown_items | 0.300 | 0.1 | 0.200 | yes |" in lines
+        assert "| top_score | 0.040 |  | 0.000 |  |" in lines
         assert lines[-1] == "Report: `/p/reports/drift/7/index.html`"
 
     def test_without_a_live_model_there_is_nothing_to_judge(

@@ -74,7 +74,7 @@ class Event:
     """What is known of the visit, e.g. a country"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """An event as sessions need it: where it stands in the order of arrival, who, which item, and when."""
 

@@ -8,8 +8,8 @@ the last event it knows); a user's history is that, and then the events with a h
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -19,20 +19,22 @@ from recloop.serving.tables import user_hash
 
 @dataclass(slots=True)
 class Session:
-    """One user's."""
+    """One user's. There are as many as users who came lately, so it is kept small."""
 
-    events: deque[Seen]
+    user_id: str
+    events: list[Seen] = field(default_factory=list)
     """The last ones, in order of `seq`"""
-    seen: dict[str, int] = field(default_factory=dict)
-    """Every item of an event, however many there were → the `seq` of its newest"""
-    dismissed: dict[str, int] = field(default_factory=dict)
+    passed: dict[str, int] | None = None
+    """Items of events that are not kept any more → the `seq` of the newest"""
+    dismissed: dict[str, int] | None = None
     """Items the user does not want to see, whenever that was said → the `seq` of that"""
     changes: int = 0
     """Another number whenever something of it changes"""
 
-    def add(self, event: Seen) -> bool:
+    def add(self, event: Seen, limit: int) -> bool:
         """Take one more event. Whether that changed anything: one that is here already does not."""
         if event.event == DISMISS:
+            self.dismissed = self.dismissed or {}
             new = event.item_id not in self.dismissed
             self.dismissed.setdefault(event.item_id, event.seq)
             return new
@@ -41,26 +43,30 @@ class Session:
         else:  # two writers crossed, or another reader was quicker
             if any(each.seq == event.seq for each in self.events):
                 return False
-            in_order = sorted([*self.events, event], key=lambda each: each.seq)
-            self.events.clear()
-            self.events.extend(in_order)
-        self.seen[event.item_id] = max(event.seq, self.seen.get(event.item_id, 0))
+            self.events = sorted([*self.events, event], key=lambda each: each.seq)
+        if len(self.events) > limit:
+            oldest = self.events.pop(0)
+            self.passed = self.passed or {}
+            self.passed[oldest.item_id] = oldest.seq
         return True
 
     def drop_events(self, until: int) -> None:
         """Drop the events up to a `seq`."""
-        while self.events and self.events[0].seq <= until:
-            self.events.popleft()
-        self.seen = {item_id: seq for item_id, seq in self.seen.items() if seq > until}
+        self.events = [event for event in self.events if event.seq > until]
+        self.passed = _later(self.passed, until)
 
     def drop(self, until: int) -> None:
         """Drop all that was said up to a `seq`."""
         self.drop_events(until)
-        self.dismissed = {item_id: seq for item_id, seq in self.dismissed.items() if seq > until}
+        self.dismissed = _later(self.dismissed, until)
 
     @property
     def is_empty(self) -> bool:
         return not self.events and not self.dismissed
+
+
+def _later(items: dict[str, int] | None, until: int) -> dict[str, int] | None:
+    return {item_id: seq for item_id, seq in items.items() if seq > until} or None if items else None
 
 
 class Sessions:
@@ -93,15 +99,15 @@ class Sessions:
             return [event for event in session.events if event.seq > watermark] if session else []
 
     def passed(self, user_id: str) -> list[str]:
-        """Items that the user dealt with, where there were more events than are kept."""
+        """Items of events that are not kept any more, where there were more than are."""
         with self._lock:
             session = self._of.get(user_id)
-            return [] if session is None or len(session.events) < self._limit else list(session.seen)
+            return list(session.passed) if session and session.passed else []
 
     def dismissed(self, user_id: str) -> list[str]:
         """Items the user does not want to see."""
         session = self._of.get(user_id)
-        return list(session.dismissed) if session else []
+        return list(session.dismissed) if session and session.dismissed else []
 
     def forgotten_at(self, user_id: str) -> int:
         """What the user did until then must not be used, whoever knows it; in µs since 1970, 0 for nearly everybody."""
@@ -125,11 +131,11 @@ class Sessions:
                 for user_id, session in fresh.items():
                     session.drop(self._deleted(user_id))
             for user_id, session in self._of.items():
-                kept = fresh.setdefault(user_id, Session(deque(maxlen=self._limit)))
+                kept = fresh.setdefault(user_id, Session(user_id))
                 for event in session.events:
                     if event.seq > last:
-                        kept.add(event)
-                kept.dismissed = session.dismissed | kept.dismissed
+                        kept.add(event, self._limit)
+                kept.dismissed = {**(session.dismissed or {}), **(kept.dismissed or {})} or None
                 kept.changes = next(self._changes)
             self._of, self._floor = fresh, floor
 
@@ -174,6 +180,8 @@ class Sessions:
             return
         session = sessions.get(event.user_id)
         if session is None:
-            session = sessions[event.user_id] = Session(deque(maxlen=self._limit))
-        if session.add(event):
+            session = sessions[event.user_id] = Session(event.user_id)
+        # Of millions of events, ids that are the same are one in memory; their context counts for nothing here.
+        item_id, kind = sys.intern(event.item_id), sys.intern(event.event)
+        if session.add(Seen(event.seq, session.user_id, item_id, event.timestamp, kind), self._limit):
             session.changes = next(self._changes)
