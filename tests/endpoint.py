@@ -9,7 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,15 @@ class Endpoint:
         self.database = project / "var" / "recloop.db"
         self.log = project / "serve.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Started, and ended as an orchestrator would."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.end(signal.SIGTERM)
 
     def start(self) -> None:
         with self.log.open("ab") as log:

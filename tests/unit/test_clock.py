@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -39,11 +38,8 @@ def endpoint(clock: WallClock, tmp_path_factory: pytest.TempPathFactory) -> Iter
     endpoint = Endpoint(project, clock.environment)
     write_package(endpoint.live / "v1", counts={item: 8 - place for place, item in enumerate("abcdefgh")})
     point_at(endpoint.live, 1)
-    endpoint.start()
-    try:
+    with endpoint.running():
         yield endpoint
-    finally:
-        endpoint.end(signal.SIGTERM)
 
 
 @pytest.fixture

@@ -29,11 +29,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     }
     endpoint = Endpoint(make_project(tmp_path_factory.mktemp("crowding") / "project", settings))
     point_at(endpoint.live, 1)
-    endpoint.start()
-    try:
+    with endpoint.running():
         yield endpoint
-    finally:
-        endpoint.end(signal.SIGTERM)
 
 
 @pytest.fixture

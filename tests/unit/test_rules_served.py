@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -35,11 +34,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     columns = {"brand": brands, "in_stock": in_stock}
     write_package(endpoint.live / "v1", counts=dict.fromkeys(SHELF, 1.0), vectors=vectors, columns=columns)
     point_at(endpoint.live, 1)
-    endpoint.start()
-    try:
+    with endpoint.running():
         yield endpoint
-    finally:
-        endpoint.end(signal.SIGTERM)
 
 
 @pytest.fixture

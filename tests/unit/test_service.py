@@ -33,11 +33,8 @@ PATIENCE = ROLLBACK_SECONDS + 10
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     endpoint = Endpoint(make_project(tmp_path_factory.mktemp("serving") / "project"))
     point_at(endpoint.live, 1)
-    endpoint.start()
-    try:
+    with endpoint.running():
         yield endpoint
-    finally:
-        endpoint.end(signal.SIGTERM)
 
 
 @pytest.fixture

@@ -53,6 +53,8 @@ class Made:
     shown: Shown
     unseen: Shown | None = None
     """The challenger's list in shadow, when it is there"""
+    awaiting: list[tuple[str, int]] | None = None
+    """Requests, and when they were answered, that this list is to stand beside once it is there"""
 
 
 class Answers:
@@ -164,9 +166,11 @@ class Answers:
 
     def _first_sent(self, made: Made, request: RecommendRequest) -> bytes:
         """The answer, and behind it the challenger's in shadow, where there is one."""
+        shadowed = made.plan.shadow is not None and made.shown.variant == "champion"
+        made.awaiting = [] if shadowed else None
         sent = self._sent(made)
-        if made.plan.shadow is not None and made.shown.variant == "champion":
-            shadow = asyncio.create_task(self._shadow(made, request, made.plan.shadow, sent[15:47].decode()))
+        if made.plan.shadow is not None and shadowed:
+            shadow = asyncio.create_task(self._shadow(made, request, made.plan.shadow))
             self._shadows.add(shadow)
             shadow.add_done_callback(self._shadows.discard)
         return sent
@@ -177,10 +181,12 @@ class Answers:
         self._impressions.put(Impression(request_id, now, made.shown))
         if made.unseen is not None:
             self._impressions.put(Impression(request_id, now, made.unseen))
+        elif made.awaiting is not None:
+            made.awaiting.append((request_id, now))
         self._recommendations.labels(made.shown.strategy, made.shown.variant).inc()
         return b'{"request_id":"' + request_id.encode() + b'",' + made.rest
 
-    async def _shadow(self, made: Made, request: RecommendRequest, served: Served, request_id: str) -> None:
+    async def _shadow(self, made: Made, request: RecommendRequest, served: Served) -> None:
         """Have the challenger make its list, to be written down beside the champion's."""
         try:
             wanted = self._lister.wanted(request, served.engine, self._sessions)
@@ -189,8 +195,11 @@ class Answers:
             # What nobody sees is the first to go where there is too much to do; and what was asked may be nothing that
             # can be asked of this version, whose items have other columns. Then nothing was shown.
             return
+        finally:
+            awaiting, made.awaiting = made.awaiting or [], None
         made.unseen = self._shown(request, listed, served, "shadow", wanted)
-        self._impressions.put(Impression(request_id, now_us(), made.unseen))
+        for request_id, at in awaiting:
+            self._impressions.put(Impression(request_id, at, made.unseen))
 
     def _shown(
         self, request: RecommendRequest, listed: Reranked, served: Served, variant: Variant, wanted: Wanted
