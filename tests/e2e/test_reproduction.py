@@ -73,7 +73,7 @@ def test_new_rows_in_the_users_file_are_taken_in(trained: Path, tmp_path: Path) 
 def test_metrics_and_plots_say_something(trained: Path) -> None:
     metrics = json.loads(run(trained, "dvc", "metrics", "show", "--json").stdout)
     names = metrics[""]["data"] if "" in metrics else metrics["workspace"]["data"]
-    assert sorted(names) == [f"reports/metrics/{name}.json" for name in ("mf", "popularity", "sasrec")]
+    assert sorted(names) == [f"reports/metrics/{name}.json" for name in ("popularity", "sasrec")]
     figures = names["reports/metrics/sasrec.json"]["data"]
     assert sorted(figures) == ["coverage_at_10", "ndcg_at_10", "recall_at_10", "valid_ndcg_at_10"]
     assert all(0 <= figure <= 1 for figure in figures.values())
@@ -116,7 +116,7 @@ def test_a_killed_stage_leaves_nothing_broken(trained: Path, tmp_path: Path) -> 
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     # What it may have left where it was writing.
-    (clone / "reports" / "users" / ".mf.parquet.x.part").write_bytes(b"half")
+    (clone / "reports" / "users" / ".sasrec.parquet.x.part").write_bytes(b"half")
     change_params(clone, {"train.epochs": 2, "train.patience": 4})
     run(clone, "dvc", "repro")
     assert sha256(clone / "models") == sha256(trained / "models")
@@ -126,14 +126,14 @@ def test_a_killed_stage_leaves_nothing_broken(trained: Path, tmp_path: Path) -> 
 def test_a_smaller_zoo_leaves_what_it_would_leave_in_a_fresh_clone(trained: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(trained, clone, symlinks=True)
-    change_params(clone, {"zoo": ["popularity", "mf"]})
+    change_params(clone, {"zoo": ["popularity"]})
     run(clone, "dvc", "repro")
     lock = YAML(typ="safe").load(clone / "dvc.lock")
     inputs = {dep["path"]: dep.get("nfiles") for dep in lock["stages"]["compare"]["deps"]}
-    assert inputs["reports/training"] == inputs["reports/evaluation"] == inputs["reports/users"] == 2
+    assert inputs["reports/training"] == inputs["reports/evaluation"] == inputs["reports/users"] == 1
 
 
-STAGES = (["ingest"], ["gate"], ["prepare"], ["train", "mf"], ["evaluate", "mf"], ["compare"], ["promote"])
+STAGES = (["ingest"], ["gate"], ["prepare"], ["train", "sasrec"], ["evaluate", "sasrec"], ["compare"], ["promote"])
 
 
 def test_on_a_full_disk_every_command_says_so_and_loses_nothing(

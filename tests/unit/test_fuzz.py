@@ -128,5 +128,5 @@ def test_no_request_is_too_much(endpoint: Endpoint, key: str, name: str) -> None
 
     ask()
     if name != "POST /admin/rollback":
-        assert statuses[200] > CASES[name] / 10, "they are not refused at the door"
+        assert statuses[200] > CASES[name] / 30, "they are not all refused at the door"
         assert statuses[401] > 0, "nor does everybody come in"
