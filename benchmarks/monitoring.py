@@ -9,6 +9,9 @@ another one did. A model is taken to know what comes before a moment; the visits
 are drawn from, visit by visit, with replacement. What is judged goes through the monitor's own functions, with the
 policy of `params.yaml`'s defaults.
 
+Every visit of a window also has lists, made by item-kNN on the way through it, of what the model knows and of what the
+visit has had; one was taken if an item of it comes later. The lists of a stale model are those of other visits.
+
 A drift comes in three sizes. It is detected where the verdict of its first window says so; `delay` is in how many
 windows, one after the other, it was.
 """
@@ -20,11 +23,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.table import Table
 
@@ -35,7 +40,7 @@ from monitoring.known import Known, Vocabulary
 from monitoring.policy import Judgement, judge
 from monitoring.reference import as_it_went
 from monitoring.signals import EVENT_SIGNALS
-from recloop.config import Monitoring
+from recloop.config import Gate, Monitoring
 
 POLICY = Monitoring()
 PERIODS = 5
@@ -44,6 +49,10 @@ VISITS = 200
 """In a window"""
 WINDOWS = 3
 """That a drift lasts"""
+LISTS = 2
+"""Windows' worth of earlier lists, which a window's are compared with"""
+LISTED, READ, SHOWN = 10, 20, 4
+"""Items of a list, those of a user's that it is made from, and lists of a visit"""
 DAY = 86_400_000_000
 ROWS = ["user_id", "item_id", "event", "value", "timestamp"]
 
@@ -62,6 +71,12 @@ class Period:
     """Items that the least popular half of the events went to"""
     by_category: dict[str, np.ndarray]
     """Category → the items of it, as often as they occur"""
+    lists: list[list[frozenset[str]]]
+    """Of each visit, made on the way through it"""
+    wanted: list[list[frozenset[str]]]
+    """Of each list: the items that come later"""
+    earlier_lists: pd.DataFrame
+    """As `of_lists` has them, of visits that are in no window"""
 
 
 def main() -> None:
@@ -89,7 +104,7 @@ def measure(folder: Path, windows: int, repeats: int) -> dict[str, Any]:
     for seed in range(windows):  # of one order they would all see the same luck
         ibis.set_backend(ibis.duckdb.connect())
         period = period_of(log, items, np.random.default_rng(1000 + seed))
-        judgement = judged(period, of_visits(period, np.arange(VISITS)))
+        judgement = judged(period, of_visits(period, np.arange(VISITS)), of_lists(period, np.arange(VISITS)))
         alarms += judgement.outcome == "drift"
         seen_by["none"].update(signal.name for signal in judgement.signals if signal.drifted)
         print(f"{seed + 1} windows without drift, {alarms} alarms", flush=True)
@@ -102,8 +117,13 @@ def measure(folder: Path, windows: int, repeats: int) -> dict[str, Any]:
                 for _ in range(repeats // PERIODS):
                     delay = None
                     for number in range(WINDOWS):
-                        drawn = window(period, rng)
-                        judgement = judged(period, inject(drawn, share, period, rng))
+                        chosen = rng.integers(WINDOWS * VISITS, size=VISITS)
+                        drawn, lists = of_visits(period, chosen), of_lists(period, chosen)
+                        if inject is None:
+                            lists = stale(period, chosen, share, rng)
+                        else:
+                            drawn = inject(drawn, share, period, rng)
+                        judgement = judged(period, drawn, lists)
                         if number == 0 and size == "middle":
                             seen_by[kind].update(signal.name for signal in judgement.signals if signal.drifted)
                         if judgement.outcome == "drift":
@@ -162,12 +182,13 @@ def period_of(log: pd.DataFrame, items: pd.DataFrame, rng: np.random.Generator) 
     late["timestamp"] += visits.map(drawn - starts)
     order = drawn.sort_values(kind="stable").index
     cut = 2 * len(order) // 3
-    after = order[cut : cut + WINDOWS * VISITS]  # what comes later still is left out
-    late, visits = (each[~visits.isin(order[cut + WINDOWS * VISITS :])] for each in (late, visits))
+    ends = cut + (WINDOWS + LISTS) * VISITS
+    after = order[cut:ends]  # what comes later still is left out
+    late, visits = (each[~visits.isin(order[ends:])] for each in (late, visits))
     learnt = pd.concat([log[~half], late[~visits.isin(after)]]).sort_values("timestamp", ignore_index=True)
     backend = ibis.get_backend()
     events, table = backend.create_table("events", learnt), backend.create_table("items", items)
-    vocabulary = Vocabulary.of(events, table)
+    vocabulary = Vocabulary.of(events, table, Gate().events)
     reference = as_it_went(events, learnt.timestamp.quantile(1 - POLICY.reference_share), vocabulary, 0)
     groups = dict(list(late[visits.isin(after)].groupby(visits)))
     pool = [groups[visit].sort_values("timestamp") for visit in after]
@@ -177,7 +198,8 @@ def period_of(log: pd.DataFrame, items: pd.DataFrame, rng: np.random.Generator) 
     first = items.assign(first=items.categories.str[0]).set_index("item_id")["first"]
     categories = learnt.item_id.map(first)
     times = {user: np.sort(at.to_numpy(np.int64)) for user, at in whole.groupby("user_id").timestamp}
-    return Period(
+    lists, wanted = listed(learnt, pool)
+    found = Period(
         reference=frame(reference),
         known=Known.before(events),
         vocabulary=vocabulary,
@@ -187,12 +209,51 @@ def period_of(log: pd.DataFrame, items: pd.DataFrame, rng: np.random.Generator) 
         ],
         tail=shares[shares > 0.5].index.to_numpy(),
         by_category={name: group.to_numpy() for name, group in learnt.item_id.groupby(categories)},
+        lists=lists,
+        wanted=wanted,
+        earlier_lists=pd.DataFrame(),
     )
+    found.earlier_lists = of_lists(found, np.arange(WINDOWS * VISITS, len(pool)))
+    return found
 
 
-def window(period: Period, rng: np.random.Generator) -> pd.DataFrame:
-    """Events of a window without drift, its visits drawn with replacement."""
-    return of_visits(period, rng.integers(len(period.visits), size=VISITS))
+def listed(
+    learnt: pd.DataFrame, visits: list[pd.DataFrame]
+) -> tuple[list[list[frozenset[str]]], list[list[frozenset[str]]]]:
+    """Of each visit, the lists that item-kNN makes on the way through it, and what came after each."""
+    users, items = (pd.factorize(learnt[column]) for column in ("user_id", "item_id"))
+    taken = sp.csr_matrix((np.ones(len(learnt), np.float32), (users[0], items[0])))
+    taken = taken @ sp.diags(1 / np.sqrt(np.asarray(taken.sum(0)).ravel()))
+    code = {item: number for number, item in enumerate(items[1])}
+    known = learnt.groupby("user_id").item_id.agg(list)
+    lists, wanted = [], []
+    for visit in visits:
+        lists.append([])
+        wanted.append([])
+        for place in sorted({part * len(visit) // SHOWN for part in range(SHOWN)}):
+            seen = [*known.get(visit.user_id.iloc[0], []), *visit.item_id[:place]]
+            codes = [code[item] for item in seen[-READ:] if item in code]
+            scores = np.asarray(taken.T @ taken[:, codes].sum(1)).ravel()
+            scores[[code[item] for item in seen if item in code]] = -1
+            lists[-1].append(frozenset(items[1][np.argsort(-scores, kind="stable")[:LISTED]]))
+            wanted[-1].append(frozenset(visit.item_id[place:]))
+    return lists, wanted
+
+
+def of_lists(period: Period, chosen: np.ndarray, shown: np.ndarray | None = None) -> pd.DataFrame:
+    """A row a list of the chosen visits: whether it was taken.
+
+    Args:
+        period: where they are from.
+        chosen: int [lists]: visits.
+        shown: int [lists]: whose lists each visit was shown; None: its own.
+    """
+    rows = [
+        (number, "something" if list_ & wanted else "nothing")
+        for number, (visit, other) in enumerate(zip(chosen, chosen if shown is None else shown, strict=True))
+        for list_, wanted in zip(cycle(period.lists[other]), period.wanted[visit], strict=False)
+    ]
+    return pd.DataFrame(rows, columns=["user_id", "taken"]).assign(session=0)
 
 
 def of_visits(period: Period, chosen: np.ndarray) -> pd.DataFrame:
@@ -206,15 +267,15 @@ def of_visits(period: Period, chosen: np.ndarray) -> pd.DataFrame:
     )
 
 
-def judged(period: Period, events: pd.DataFrame) -> Judgement:
-    """What the monitor says of a window."""
+def judged(period: Period, events: pd.DataFrame, lists: pd.DataFrame) -> Judgement:
+    """What the monitor says of a window's events and lists."""
     import ibis
 
     earlier = events.groupby("user_id", as_index=False).earlier.first()
     known = period.known.with_earlier(ibis.memtable(earlier))
     current = frame(event_features(ibis.memtable(events[ROWS]), known, period.vocabulary))
     findings = find(period.reference, current, EVENT_SIGNALS, POLICY.false_alarms)
-    return judge(findings, POLICY.thresholds.model_dump(), POLICY.min_drifted_signals)
+    return judge([*findings, *find(period.earlier_lists, lists, ("taken",), POLICY.false_alarms)], POLICY.signals)
 
 
 def frame(features: Any) -> pd.DataFrame:
@@ -293,16 +354,23 @@ def bots(events: pd.DataFrame, share: float, period: Period, rng: np.random.Gene
     return pd.concat([events, *fakes], ignore_index=True)
 
 
+def stale(period: Period, chosen: np.ndarray, share: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Some lists are those of other visits, as from a model that has lost touch."""
+    others = np.where(rng.random(len(chosen)) < share, rng.permutation(chosen), chosen)
+    return of_lists(period, chosen, others)
+
+
 SIZES = ("small", "middle", "large")
 Inject = Callable[[pd.DataFrame, float, Period, np.random.Generator], pd.DataFrame]
-DRIFTS: dict[str, tuple[Inject, Sequence[float]]] = {
-    "popularity shift": (popularity, (0.1, 0.3, 0.6)),
+DRIFTS: dict[str, tuple[Inject | None, Sequence[float]]] = {
+    "popularity shift": (popularity, (0.2, 0.5, 0.8)),
     "new-item flood": (new_items, (0.03, 0.1, 0.3)),
     "user-mix shift": (user_mix, (0.15, 0.4, 0.8)),
     "category shift": (category, (0.1, 0.3, 0.6)),
     "broken field": (broken_field, (0.03, 0.1, 0.3)),
     "duplicate events": (duplicates, (0.03, 0.1, 0.3)),
     "bots": (bots, (0.05, 0.2, 0.5)),
+    "stale model": (None, (0.4, 0.8, 1.0)),  # not of the events: of the lists
 }
 """Kind → how, and what share in the three sizes"""
 

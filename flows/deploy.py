@@ -31,6 +31,7 @@ from prefect.states import Crashed
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from flows.alerts import BLOCK, notify_blocks
 from recloop import telemetry
 from recloop.errors import PlatformError, RecloopError
 from recloop.project import Project
@@ -57,6 +58,8 @@ class Deployed:
     """Runs that were under way when their workers were stopped or killed."""
     missed: int
     """Scheduled runs whose time passed while nothing ran."""
+    blocks: tuple[str, ...] = ()
+    """The types of the blocks that alerts go to"""
 
     def __str__(self) -> str:
         lines = [f"deployed {', '.join(self.deployments)}"]
@@ -66,6 +69,8 @@ class Deployed:
             lines.append(f"marked as crashed {', '.join(self.cut_off)}: cut off when their workers stopped")
         if self.missed:
             lines.append(f"dropped {self.missed} scheduled runs whose time passed meanwhile")
+        if self.blocks:
+            lines.append(f"alerts go to the block {BLOCK}: {', '.join(self.blocks)}")
         return "\n".join(lines)
 
 
@@ -89,7 +94,8 @@ def deploy(project: Project, *, idle: bool = False) -> Deployed:
         missed = drop_missed(client, pools, datetime.now(UTC)) if idle else 0
         prefect_deploy()
         removed = remove_others(client, declared)
-    return Deployed(tuple(deployment.name for deployment in declared), removed, cut_off, missed)
+        blocks = notify_blocks(client)
+    return Deployed(tuple(deployment.name for deployment in declared), removed, cut_off, missed, blocks)
 
 
 def declared_in(file: Path) -> tuple[Declared, ...]:

@@ -1,19 +1,24 @@
-"""The monitor as a flow: judge the traffic, and ask for a retraining if the world has moved.
+"""The monitor as a flow: judge the traffic, and ask for a retraining if there is a reason to.
 
-Asking means an event: the trigger in `prefect.yaml` starts the training because of it, with its reason.
+Asking means an event: the trigger in `prefect.yaml` starts the training because of it, with its reason. What was asked
+for and never began, or was cut off, is asked for again.
 What a task needs is imported by the task: deploying a flow imports this module, and need not pay for it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 
+from flows.alerts import channels
 from flows.events import emit
 from recloop.errors import RecloopError
 from recloop.project import Project
@@ -26,27 +31,34 @@ DRIFT = "recloop.drift"
 
 @flow(name="monitoring")
 def monitoring() -> State[Any]:
-    """Judge the traffic of the live model; ask for a retraining if it has drifted."""
+    """Judge the traffic of the live model; ask for a retraining if there is a reason to."""
+    from monitoring.run import due
+
     project = Project.find()
     if not (project.live / "champion.json").exists():
         return Completed(name="Nothing live", message="no model is live yet: there is nothing to monitor")
     try:
-        verdict = judge(project)
-        if verdict.should_retrain:
-            verdict = ask_for_retraining(project, verdict)
-        return Completed(message=str(verdict))
+        said = [str(judge(project))]
+        pending = due(project, is_over=was_cut_off)
+        if pending is not None:
+            asked = ask_for_retraining(project, pending)
+            said.append(f"verdict {asked.id}: {asked.acted}")
+        return Completed(message="\n".join(said))
     except RecloopError as error:
         return Failed(message=str(error))
 
 
 @task(name="judge", task_run_name="judge", cache_policy=NO_CACHE)
 def judge(project: Project) -> Verdict:
-    """Compare the traffic with the reference; keep the verdict, and show it in the UI."""
+    """Compare the traffic with the reference; keep the verdict, show it in the UI, and alert who is to know."""
     from monitoring.run import monitor
+    from monitoring.telling import alerting, tell_of
 
     verdict = monitor(project)
     get_run_logger().info("%s", verdict)
     create_markdown_artifact(page(project, verdict), key="verdict", description=f"Verdict {verdict.id}")
+    with alerting(project, channels(project)) as alerts:
+        tell_of(verdict, alerts)
     return verdict
 
 
@@ -61,9 +73,19 @@ def ask_for_retraining(project: Project, verdict: Verdict) -> Verdict:
     return mark_asked(project, verdict, f"event {event}")
 
 
+def was_cut_off(run: str) -> bool:
+    """Whether a training run ended without a word: its process was killed, or the server does not know it any more."""
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(UUID(run)).state
+        except (ObjectNotFound, ValueError):
+            return True
+    return state is not None and (state.is_crashed() or state.is_failed())
+
+
 def reason(verdict: Verdict) -> str:
     """Why to retrain: the verdict and its figures, in one line."""
-    return f"drift, verdict {verdict.id}: {'; '.join(verdict.reasons)}"
+    return f"{verdict.verdict}, verdict {verdict.id}: {'; '.join(verdict.reasons)}"
 
 
 def page(project: Project, verdict: Verdict) -> str:
@@ -73,7 +95,7 @@ def page(project: Project, verdict: Verdict) -> str:
         lines += ["", "| signal | distance | matters from | chance reaches | drifted |", "|---|---:|---:|---:|---|"]
         for signal in verdict.signals:
             threshold = "" if signal.threshold is None else f"{signal.threshold:g}"
-            drifted = "yes" if signal.drifted else ""
+            drifted = f"yes: {signal.severity}" if signal.counts else "yes, awaited" if signal.drifted else ""
             lines.append(f"| {signal.name} | {signal.figure:.3f} | {threshold} | {signal.chance:.3f} | {drifted} |")
     if verdict.report:
         lines += ["", f"Report: `{project.root / verdict.report}`"]

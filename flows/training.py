@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -21,12 +22,14 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.alerts import channels
 from flows.events import emit
 from recloop.errors import GateError, PromotionConflict, RecloopError, StageError
 from recloop.project import Project
 from recloop.watchdog import end_descendants
 
 if TYPE_CHECKING:
+    from monitoring.channels import Channel
     from recloop.pipeline.graph import StageNode
     from recloop.pipeline.repro import Outcome
     from recloop.registry.promotion import PromotionReport
@@ -45,32 +48,53 @@ RUNNER: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=STAGES_AT_O
 
 
 @flow(name="training", task_runner=RUNNER)  # type: ignore[arg-type]
-def training(reason: str = "a person asked") -> State[Any]:
+def training(reason: str = "a person asked", verdict: str = "") -> State[Any]:
     """Bring data and models up to date; promote the winner if it beats the champion.
 
     Args:
         reason: why; kept with the version and in the history of champions.
+        verdict: id of the verdict that asked for it, if one did: it is taken up once, however often it asked.
     """
+    from monitoring.run import end, take
+
+    project, run = Project.find(), str(runtime.flow_run.id)
+    try:
+        told = channels(project)  # what is wrong in the settings stops here, before a stage is tried, and tried again
+        if verdict and not take(project, int(verdict), run):
+            return Completed(name="Taken already", message=f"another training has taken up verdict {verdict}")
+    except RecloopError as error:
+        return Failed(message=str(error))
+    state = train(project, reason, told)
+    if verdict:
+        end(project, int(verdict), run, str(state.message))
+    return state
+
+
+def train(project: Project, reason: str, told: Sequence[Channel]) -> State[Any]:
+    """The training, and what it came to; `told` are told if that is nothing."""
+    from monitoring.telling import alerting, training_failed, training_succeeded
     from recloop.pipeline.graph import stage_graph
     from recloop.pipeline.lock import arrange
 
-    project, ended = Project.find(), threading.Event()
+    ended = threading.Event()
     try:
-        project.params  # noqa: B018 (what is wrong in it stops here, before a stage is tried, and tried again)
         take_feedback(project)
         graph = stage_graph(project)
         outcomes = run_stages(project, graph, ended)
         arrange(project, [node.name for node in graph])
         report = promote(project, reason)
         warnings = follow_up(project, report)
-    except GateError as error:
-        return Failed(name="Stopped by the gate", message=str(error))
     except RecloopError as error:
-        return Failed(message=str(error))
+        kind = "the gate" if isinstance(error, GateError) else type(error).__name__
+        with alerting(project, told) as alerts:
+            training_failed(kind, str(error), alerts)
+        return Failed(name="Stopped by the gate" if kind == "the gate" else "Failed", message=str(error))
     except BaseException:  # cancelled, or shut down: DVC and the stage it runs must not go on without us
         ended.set()
         end_descendants()
         raise
+    with alerting(project, told) as alerts:
+        training_succeeded(alerts)
     return Completed(message="\n".join([counted(outcomes), str(report), *warnings]))
 
 

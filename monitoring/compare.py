@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from monitoring.chance import chance, distance
-from monitoring.signals import METHOD, Finding
-from recloop import telemetry
+from monitoring.quiet import quiet
+from monitoring.signals import METHOD, ONLY_LESS, Finding
+from recloop.config import Watching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
 
 ONLY_REPORTED = 1e9
@@ -38,23 +35,22 @@ def compare(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     signals: Sequence[str],
-    thresholds: Mapping[str, float | None],
+    watching: Watching,
     false_alarms: float,
-    min_drifted: int,
 ) -> Comparison:
     """Let Evidently compare the columns named in `signals`.
 
     Args:
         reference, current: one row an event, or a list, in order of time: user_id, session, and a column a signal.
         signals: what to compare.
-        thresholds: signal → the distance from which on a change matters; None only reports it.
+        watching: what a change of each means.
         false_alarms: the share of windows in which nothing has changed that may reach what chance does.
-        min_drifted: so many drifted columns make the page say that the data set has drifted.
     """
     findings = find(reference, current, signals, false_alarms)
     names = [finding.signal for finding in findings]
-    bounds = {each.signal: max(each.chance, thresholds.get(each.signal) or ONLY_REPORTED) for each in findings}
-    with _quiet():
+    matters = {name: getattr(watching, name).matters or ONLY_REPORTED for name in names}
+    bounds = {each.signal: max(each.chance, matters[each.signal]) for each in findings}
+    with quiet():
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import ValueDrift
         from evidently.presets import DataDriftPreset
@@ -64,8 +60,8 @@ def compare(
             columns=names,
             per_column_method=dict.fromkeys(names, METHOD),
             per_column_threshold=bounds,
-            # Rounded down, for the page prints it: so many drifted columns have this share or more.
-            drift_share=math.floor(1000 * min(min_drifted / len(names), 1.0)) / 1000,
+            # Rounded down, for the page prints it: a single drifted column has this share or more.
+            drift_share=math.floor(1000 / len(names)) / 1000,
         )
         charts = [ValueDrift(column=name, method=METHOD, threshold=bounds[name]) for name in names]
         snapshot = Report([preset, *charts]).run(
@@ -96,6 +92,11 @@ def find(
         counts = np.zeros((sessions.max() + 1, len(found)))
         np.add.at(counts, (sessions[before >= 0], before[before >= 0]), 1)
         moved = distance(counts.sum(0), np.bincount(after[after >= 0], minlength=len(found)))
+        if (
+            name in ONLY_LESS
+            and (current[name] == ONLY_LESS[name]).mean() > (reference[name] == ONLY_LESS[name]).mean()
+        ):
+            moved = np.zeros(())
         by_chance = chance(counts, size).bound(false_alarms / len(names))
         findings.append(Finding(name, float(moved), by_chance, _moved(reference[name], current[name])))
     return tuple(findings)
@@ -107,13 +108,3 @@ def _moved(reference: pd.Series, current: pd.Series) -> str:
     # Of shares that moved alike, the one that grew: "unknown 0% → 8%" says more than "known 100% → 92%".
     most = max(sorted(change.index), key=lambda name: (round(abs(change[name]), 9), change[name]))
     return f"{most}: {before.get(most, 0.0):.1%} → {after.get(most, 0.0):.1%}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Evidently sends nothing home, and the libraries under it keep their deprecations to themselves."""
-    telemetry.silence()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield

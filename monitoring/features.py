@@ -23,8 +23,6 @@ SAMPLE = 50_000
 """About so many rows of each side are compared, at most."""
 EACH = 10
 """Rows of one session that are looked at, at most"""
-ACTIVITY = (1, 10)  # not finer: histories grow, whoever comes
-ACTIVITY_NAMES = ("none before", "1 to 9 before", "10 or more before")
 LENGTHS = (0, 3, 10, 30, 100, 300)
 LENGTH_NAMES = ("1 to 2", "3 to 9", "10 to 29", "30 to 99", "100 to 299", "300 or more")
 PAUSE_SECONDS = 1800
@@ -64,8 +62,7 @@ def event_features(events: Table, known: Known, vocabulary: Vocabulary, fresh: F
     if fresh is not None:
         rows = rows.left_join(fresh.first_events, "item_id").drop("item_id_right")
         unknown = rows.first >= rows.timestamp - ibis.interval(microseconds=fresh.micros)
-    prior = rows.earlier.fill_null(0) + rows.before_in_events
-    activity = prior.bucket(ACTIVITY, include_under=True, include_over=True, close_extreme=False)
+    came_before = rows.earlier.fill_null(0) + rows.before_in_events > 0  # no finer: histories grow, whoever comes
     features = rows.select(
         "timestamp",
         "user_id",
@@ -76,9 +73,10 @@ def event_features(events: Table, known: Known, vocabulary: Vocabulary, fresh: F
         unknown_items=unknown.ifelse("unknown", "known"),
         item_popularity=_decile(rows.position),
         category=rows.category.fill_null("none"),
-        user_activity=_named(activity, ACTIVITY_NAMES),
+        user_activity=came_before.ifelse("came before", "none before"),
         event=rows.event,
         value=_value_names(rows, vocabulary),
+        fields=_fields(rows, vocabulary),
         session_length=_named(rows.in_session.bucket(LENGTHS, include_over=True, close_extreme=False), LENGTH_NAMES),
         repeats=(rows.before_of_item > 0).ifelse("again in the session", "first in the session"),
     )
@@ -90,7 +88,7 @@ def list_features(lists: Table, known: Known, score_edges: Sequence[float]) -> T
 
     Args:
         lists: seq, user_id (null: a session of its own), served_at, strategy, items (list of item_id), top_score (null
-            where there is none).
+            where there is none), taken (null where nobody knows).
         known: what the model that made them knew.
         score_edges: between what scores are told apart.
     """
@@ -109,10 +107,30 @@ def list_features(lists: Table, known: Known, score_edges: Sequence[float]) -> T
             "place",
             timestamp="served_at",
             strategy="strategy",
+            taken=ibis.cases((rows.taken, "something"), (~rows.taken, "nothing")),
             list_popularity=_decile(rows.position),
             top_score=_between(rows.top_score, score_edges),
         )
     )
+
+
+def with_taken(lists: Table, events: Table, attribution: int) -> Table:
+    """Lists with `taken`: whether the user then had something to do with an item of it; null for a list of nobody.
+
+    Args:
+        lists: seq, user_id, served_at, items.
+        events: user_id, item_id, received_at.
+        attribution: how long after it was served that counts, in µs.
+    """
+    import ibis
+
+    shown = lists.select("seq", "user_id", "served_at", item_id=lists.items.unnest())
+    after = shown.inner_join(events, ["user_id", "item_id"])
+    until = after.served_at + ibis.interval(microseconds=attribution)
+    hits = after.filter((after.received_at > after.served_at) & (after.received_at <= until)).select("seq").distinct()
+    hits = hits.mutate(hit=True)
+    joined = lists.left_join(hits, "seq").drop("seq_right")
+    return joined.mutate(taken=joined.user_id.isnull().ifelse(None, joined.hit.fill_null(False))).drop("hit")
 
 
 def sampled(features: Table, limit: int = SAMPLE) -> Table:
@@ -149,6 +167,14 @@ def _thinned(rows: Table) -> Table:
     turn = (rows.place * EACH) // rows.in_session
     before = ((rows.place - 1) * EACH) // rows.in_session
     return rows.filter((rows.place == 0) | (turn > before)).drop("place", "in_session")
+
+
+def _fields(rows: Table, vocabulary: Vocabulary) -> StringValue:
+    import ibis
+
+    missing = rows.value.isnull() | rows.value.isnan()
+    known = [(rows.event == name) & rows.value.between(*limits) for name, limits in vocabulary.allowed.items()]
+    return ibis.cases((missing, "no value"), (ibis.or_(*known), "whole"), else_="value not allowed")
 
 
 def _value_names(rows: Table, vocabulary: Vocabulary) -> StringValue:

@@ -1,14 +1,20 @@
-"""The policy: from figures and thresholds to a verdict with reasons. Pure arithmetic, without Evidently."""
+"""The policy: from figures and what they mean to a verdict with reasons. Pure arithmetic, without Evidently."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import time
 from typing import Literal
+from zoneinfo import ZoneInfo
 
+from monitoring.moments import from_micros
 from monitoring.signals import METHOD_NAME, Finding
+from recloop.config import QuietHours, Watched, Watching
 
-Outcome = Literal["ok", "drift", "insufficient"]
+Outcome = Literal["ok", "warn", "drift", "new data", "worse", "insufficient"]
+RETRAIN: tuple[Outcome, ...] = ("drift", "new data")
+"""Verdicts that ask for a retraining"""
 
 
 @dataclass(frozen=True)
@@ -24,16 +30,25 @@ class Signal:
     moved: str
     chance: float = 0.0
     """What chance alone reaches"""
+    severity: str = "retrain"
+    awaited: int = 0
+    """In so many further windows in a row it has to drift before that counts"""
 
     @property
     def bound(self) -> float | None:
         """From where on it has drifted: what matters, and is not chance; None: never."""
         return None if self.threshold is None else max(self.threshold, self.chance)
 
+    @property
+    def counts(self) -> bool:
+        """Whether it has drifted in as many windows in a row as it takes."""
+        return self.drifted and not self.awaited
+
     def __str__(self) -> str:
         sign = "≥" if self.drifted else "<"
         bound = "(only reported)" if self.bound is None else f"{sign} {self.bound:.3g}"
-        return f"{self.name}: {self.method} {self.figure:.3f} {bound} ({self.moved})"
+        awaited = f"; counts if it lasts for {self.awaited} more" if self.drifted and self.awaited else ""
+        return f"{self.name}: {self.method} {self.figure:.3f} {bound} ({self.moved}){awaited}"
 
 
 @dataclass(frozen=True)
@@ -45,44 +60,65 @@ class Judgement:
     reasons: tuple[str, ...] = ()
 
 
-def too_few(events: int, min_events: int) -> Judgement | None:
-    """`insufficient`, if there are too few events to judge by."""
-    if events >= min_events:
-        return None
-    return Judgement(
-        "insufficient", reasons=(f"{events:,} events in the window; monitoring.min_events is {min_events:,}",)
-    )
-
-
-def judge(findings: Sequence[Finding], thresholds: Mapping[str, float | None], min_drifted: int) -> Judgement:
-    """`drift` if at least `min_drifted` signals reach what chance does and what matters, else `ok`.
+def judge(findings: Sequence[Finding], watching: Watching, earlier: Sequence[Collection[str]] = ()) -> Judgement:
+    """`drift` if a signal whose severity is `retrain` has drifted, `warn` if one that is worth a warning has.
 
     Args:
         findings: the figures.
-        thresholds: signal → the figure from which on a change matters; None or absent only reports it.
-        min_drifted: at least 1.
+        watching: what a change of each signal means.
+        earlier: signals that drifted in the windows before this one, the latest first.
     """
-    signals = tuple(_signal(finding, thresholds.get(finding.signal)) for finding in findings)
-    drifted = [signal for signal in signals if signal.drifted]
-    reasons = [str(signal) for signal in drifted]
-    if len(drifted) >= min_drifted:
-        return Judgement("drift", signals, tuple(reasons))
-    if drifted:
-        reasons.append(f"{len(drifted)} drifted; monitoring.min_drifted_signals is {min_drifted}")
-    else:
-        reasons.append(_nearest(signals))
-    return Judgement("ok", signals, tuple(reasons))
+    signals = tuple(_signal(finding, getattr(watching, finding.signal), earlier) for finding in findings)
+    graves = {signal.severity for signal in signals if signal.counts}
+    outcome: Outcome = "drift" if "retrain" in graves else "warn" if "warn" in graves else "ok"
+    reasons = tuple(str(signal) for signal in signals if signal.drifted)
+    return Judgement(outcome, signals, reasons or (_nearest(signals),))
 
 
-def _signal(finding: Finding, threshold: float | None) -> Signal:
+def with_new_data(judgement: Judgement, new: int, learnt: int, share: float | None) -> Judgement:
+    """The same, where it does not ask for a retraining yet, and so many new events do.
+
+    Args:
+        judgement: what the signals say.
+        new: events that came in since the live model's data ends.
+        learnt: events in that data.
+        share: from which on they are enough; None: never.
+    """
+    if share is None or judgement.outcome in RETRAIN or new < share * learnt:
+        return judgement
+    reason = f"{new:,} new events, {new / learnt:.0%} of the {learnt:,} learnt; monitoring.new_data is {share:.0%}"
+    return Judgement("new data", judgement.signals, (reason, *judgement.reasons))
+
+
+def quiet_until(at: int, hours: QuietHours | None) -> str | None:
+    """When the quiet hours end that `at` is in, as people read it; None: it is in none.
+
+    Args:
+        at: µs since 1970 (UTC).
+        hours: from `begin` (included) to `end` (not included), on that time zone's clocks.
+    """
+    if hours is None:
+        return None
+    now = from_micros(at).astimezone(ZoneInfo(hours.timezone)).time()
+    begin, end = time.fromisoformat(hours.begin), time.fromisoformat(hours.end)
+    within = begin <= now < end if begin <= end else now >= begin or now < end
+    return f"{hours.end} {hours.timezone}" if within else None
+
+
+def _signal(finding: Finding, watched: Watched, earlier: Sequence[Collection[str]]) -> Signal:
+    matters = watched.matters
+    drifted = matters is not None and finding.figure >= max(matters, finding.chance)
+    in_a_row = 1 + next((place for place, names in enumerate(earlier) if finding.signal not in names), len(earlier))
     return Signal(
         name=finding.signal,
         method=METHOD_NAME,
         figure=finding.figure,
-        threshold=threshold,
-        drifted=threshold is not None and finding.figure >= max(threshold, finding.chance),
+        threshold=matters,
+        drifted=drifted,
         moved=finding.moved,
         chance=finding.chance,
+        severity=watched.severity,
+        awaited=max(0, watched.windows - in_a_row) if drifted else 0,
     )
 
 

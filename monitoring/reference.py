@@ -6,6 +6,7 @@ events that the live model's data held are taken, even where a later training ha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -36,12 +37,22 @@ class Reference:
     known: Known
     """All that the live model knows: what was known before current traffic"""
     vocabulary: Vocabulary
+    learnt: int
+    """Events that the live model knows"""
     events: int
+    """Of the reference"""
     since: datetime
     until: datetime
 
 
-def reference(connection: Backend, gated: Path, live: LiveModel, share: float, fresh_micros: int) -> Reference:
+def reference(
+    connection: Backend,
+    gated: Path,
+    live: LiveModel,
+    share: float,
+    fresh_micros: int,
+    allowed: Mapping[str, tuple[float, float]],
+) -> Reference:
     """The last `share` of the events that `live` knows.
 
     Args:
@@ -50,14 +61,14 @@ def reference(connection: Backend, gated: Path, live: LiveModel, share: float, f
         live: the model that is served.
         share: between 0 and 1.
         fresh_micros: an item counts as unknown for so long after it was first seen.
+        allowed: event → the least and the greatest value it may have.
 
     Raises:
         StageError: a table is missing or damaged, or holds too little to cut a reference from.
     """
-    log = _table(connection, gated / "interactions.parquet", (*COLUMNS, "feedback_seq"))
-    items = _table(connection, gated / "items.parquet", ("item_id", "categories"))
-    events = _learnt(log, live)
-    if not int(events.count().execute()):
+    events, items = learnt(connection, gated, live)
+    count = int(events.count().execute())
+    if not count:
         raise StageError(f"{gated} holds no event that model version {live.version} knows", remedy=REMEDY)
     cut = events.timestamp.quantile(1 - share).execute()
     before, stretch = events.filter(events.timestamp < cut), events.filter(events.timestamp >= cut)
@@ -66,15 +77,27 @@ def reference(connection: Backend, gated: Path, live: LiveModel, share: float, f
             f"{gated}: all that model version {live.version} knows happened at one and the same time",
             remedy="take a source whose events have times",
         )
-    vocabulary = Vocabulary.of(events, items)
+    vocabulary = Vocabulary.of(events, items, allowed)
     return Reference(
         features=as_it_went(events, cut, vocabulary, fresh_micros),
         known=Known.before(events),
         vocabulary=vocabulary,
+        learnt=count,
         events=int(stretch.count().execute()),
         since=_moment(stretch.timestamp.min().execute()),
         until=_moment(stretch.timestamp.max().execute()),
     )
+
+
+def learnt(connection: Backend, gated: Path, live: LiveModel) -> tuple[Table, Table]:
+    """The events that `live` knows, and the items.
+
+    Raises:
+        StageError: a table is missing or damaged.
+    """
+    log = _table(connection, gated / "interactions.parquet", (*COLUMNS, "feedback_seq"))
+    items = _table(connection, gated / "items.parquet", ("item_id", "categories"))
+    return _learnt(log, live), items
 
 
 def as_it_went(events: Table, cut: Any, vocabulary: Vocabulary, fresh_micros: int) -> Table:

@@ -1,6 +1,6 @@
 """The report on disk: `reports/drift/<time>/report.html` for people, and `report.json`, Evidently's snapshot.
 
-`lists.html` and `lists.json` stand beside them where served lists could be compared.
+`arrival` and `lists` stand beside them where there was something to compare them with.
 `reports/drift/latest.html` leads to the newest report. Every page opens without a network.
 """
 
@@ -17,7 +17,7 @@ from recloop.errors import RecloopError
 from recloop.files import replace_folder, replacing
 
 PAGE = "report"
-TITLES = {PAGE: "The events", "lists": "The served lists"}
+TITLES = {PAGE: "The events", "arrival": "How they came in", "lists": "The served lists"}
 
 
 def write_report(folder: Path, at: int, pages: Mapping[str, Any], heading: str, keep: int) -> Path:

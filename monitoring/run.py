@@ -6,24 +6,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from monitoring import verdicts
-from monitoring.live import live_model
-from monitoring.policy import judge, too_few
+from monitoring.live import LiveModel, live_model
+from monitoring.policy import Judgement, judge, quiet_until, with_new_data
 from monitoring.report import write_report
-from monitoring.traffic import Compared, compare_traffic
+from monitoring.traffic import Compared, compare_traffic, rate
 from monitoring.verdicts import Verdict
-from monitoring.window import Window, count_events
+from monitoring.window import HOUR, Window, count_events, count_new
+from recloop.config import Monitoring
 from recloop.project import Project
 from recloop.storage import connect, now_us
 
+LOOKED_BACK = 100
+"""Earlier windows of a version that are remembered: for how many in a row, and for what is usual"""
+ASK_AGAIN_HOURS = 1.0
+"""An event that no training has taken up by then is taken to be lost"""
+
 
 def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
-    """Compare the traffic since the live model went live, or of the last hours, with the training reference.
+    """Judge the traffic since the last window of the live model that was judged, where there is enough of it.
 
-    The verdict is stored, and a report written where there was enough traffic. Nothing is started: whoever
-    called asks for a retraining if `should_retrain`, and then says so with `mark_asked`.
+    The verdict is stored, and a report written where there was enough traffic. Nothing is started: whoever called asks
+    for the retraining that is `due`, and then says so with `mark_asked`.
 
     Args:
         project: whose traffic.
@@ -36,15 +42,19 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
     policy = project.params.monitoring
     live = live_model(project.live)
     at = clock()
-    window = Window.ending(at, policy.window_hours, live)
     with _database(project) as database:
+        earlier = verdicts.judged(database, live.version, LOOKED_BACK)
+        window = Window.after(earlier[0].window_to if earlier else None, at, live)
         compared = None
         with database.connect() as connection:
             events = count_events(connection, window)
-            judgement = too_few(events, policy.min_events)
+            judgement = not_yet(events, window, policy)
             if judgement is None:
-                compared = compare_traffic(connection, project.gated, window, live, policy)
-                judgement = judge(compared.findings, policy.thresholds.model_dump(), policy.min_drifted_signals)
+                compared = _compare(connection, project, window, live, earlier)
+                drifted = [{signal.name for signal in verdict.signals if signal.drifted} for verdict in earlier]
+                judgement = judge(compared.findings, policy.signals, drifted)
+                new = count_new(connection, live)
+                judgement = with_new_data(judgement, new, compared.learnt, policy.new_data)
         verdict = Verdict(
             id=0,
             at=at,
@@ -57,24 +67,106 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
             reasons=judgement.reasons,
             report=None,
         )
-        if verdict.verdict == "drift":
-            last = verdicts.last_asked(database)
-            verdict = replace(verdict, acted=verdicts.cooling(last, at, policy.cooldown_hours))
+        if verdict.wants_training:
+            verdict = replace(verdict, acted=_waits(database, at, policy))
         if compared is not None:
             verdict = replace(verdict, report=_report(project, verdict, compared))
         return verdicts.store(database, verdict)
 
 
-def mark_asked(project: Project, verdict: Verdict, how: str) -> Verdict:
+def due(
+    project: Project, clock: Callable[[], int] = now_us, *, is_over: Callable[[str], bool] = lambda _training: False
+) -> Verdict | None:
+    """The verdict that a retraining is to be asked for now; None: nothing is due.
+
+    That is the newest one on the live model that is a reason to retrain: once the cool-down and the quiet hours are
+    over, and again where what was asked for never began, or began and was cut off.
+
+    Args:
+        project: whose verdicts.
+        clock: the time in µs since 1970 (UTC).
+        is_over: whether a training that took up a verdict, and never said what came of it, has ended.
+
+    Raises:
+        RegistryError: no model is live.
+    """
+    policy, live, at = project.params.monitoring, live_model(project.live), clock()
+    with _database(project) as database:
+        verdict = verdicts.open_verdict(database, live.version)
+        if verdict is None:
+            return None
+        lost = False
+        if verdict.taken is not None:
+            if not is_over(verdict.taken):
+                return None
+            verdict = verdicts.note(database, verdict, taken=None)
+        elif verdict.asked_at is not None:
+            lost = at - verdict.asked_at >= ASK_AGAIN_HOURS * HOUR
+            if not lost:
+                return None
+        waits = None if lost else _waits(database, at, policy)
+        if waits is None:
+            return verdict
+        if waits != verdict.acted:
+            verdicts.note(database, verdict, acted=waits)
+        return None
+
+
+def mark_asked(project: Project, verdict: Verdict, how: str, clock: Callable[[], int] = now_us) -> Verdict:
     """Note that a retraining was asked for because of `verdict`: the cool-down starts.
 
     Args:
         project: whose verdict.
-        verdict: as `monitor` returned it.
+        verdict: as `due` returned it.
         how: e.g. the id of the event that was emitted.
+        clock: the time in µs since 1970 (UTC).
     """
     with _database(project) as database:
-        return verdicts.mark_asked(database, verdict, how)
+        return verdicts.mark_asked(database, verdict, how, clock())
+
+
+def take(project: Project, verdict_id: int, training: str) -> bool:
+    """Take up a verdict in a training. False: another training has, so that there is nothing to do."""
+    with _database(project) as database:
+        return verdicts.take(database, verdict_id, training)
+
+
+def end(project: Project, verdict_id: int, training: str, how: str) -> None:
+    """Note what came of the training that has taken up a verdict."""
+    with _database(project) as database:
+        verdicts.end(database, verdict_id, training, how)
+
+
+def not_yet(events: int, window: Window, policy: Monitoring) -> Judgement | None:
+    """`insufficient`, if the window goes on; None: it is to be judged."""
+    if events < policy.min_events:
+        return Judgement(
+            "insufficient",
+            reasons=(f"{events:,} events in the window; monitoring.min_events is {policy.min_events:,}",),
+        )
+    hours = (window.end - window.start) / HOUR
+    if events < policy.window_events and hours < policy.window_hours:
+        reason = (
+            f"the window goes on: {events:,} events in {hours:.1f} h; it is judged after monitoring.window_hours, "
+            f"{policy.window_hours:g}, or with monitoring.window_events, {policy.window_events:,}"
+        )
+        return Judgement("insufficient", reasons=(reason,))
+    return None
+
+
+def _compare(
+    connection: Connection, project: Project, window: Window, live: LiveModel, earlier: tuple[Verdict, ...]
+) -> Compared:
+    rates = [rate(verdict.events, Window(verdict.window_from, verdict.window_to)) for verdict in earlier]
+    params = project.params
+    return compare_traffic(connection, project.gated, window, live, params.monitoring, params.gate.events, rates)
+
+
+def _waits(database: Engine, at: int, policy: Monitoring) -> str | None:
+    """Why a retraining is not asked for now; None: it may be."""
+    cooling = verdicts.cooling(verdicts.last_asked(database), at, policy.cooldown_hours)
+    quiet = quiet_until(at, policy.quiet_hours)
+    return cooling or (f"quiet hours until {quiet}" if quiet else None)
 
 
 def _report(project: Project, verdict: Verdict, compared: Compared) -> str:

@@ -1,7 +1,8 @@
 """What the monitor looks at. A signal is one column of `features.py`, a category a row.
 
-Inputs, one row an event: `unknown_items`, `item_popularity`, `category`, `user_activity`, `event`, `value`,
-`session_length`, `repeats`. Outputs, one row a served list: `strategy`, `list_popularity`, `top_score`.
+Inputs, one row an event: `unknown_items`, `item_popularity`, `category`, `user_activity`, `event`, `value`, `fields`,
+`session_length`, `repeats`; and, as they came in, `lateness` and `volume`. Outputs, one row a served list: `strategy`,
+`taken`, `list_popularity`, `top_score`.
 
 How far a signal has moved is Evidently's Jensen-Shannon distance. It has drifted where that reaches both what chance
 does in windows of as many sessions (`chance.py`, for all signals together `monitoring.false_alarms`) and what matters
@@ -15,9 +16,13 @@ from dataclasses import dataclass
 METHOD = "jensenshannon"
 METHOD_NAME = "Jensen-Shannon distance"
 EVENT_SIGNALS = (
-    "unknown_items", "item_popularity", "category", "user_activity", "event", "value", "session_length", "repeats"
+    "unknown_items", "item_popularity", "category", "user_activity", "event", "value", "fields", "session_length",
+    "repeats",
 )  # fmt: skip
-LIST_SIGNALS = ("strategy", "list_popularity", "top_score")
+ARRIVAL_SIGNALS = ("lateness",)
+LIST_SIGNALS = ("strategy", "taken", "list_popularity", "top_score")
+ONLY_LESS = {"taken": "something"}
+"""Signal → the category that may grow as it likes"""
 
 
 @dataclass(frozen=True)

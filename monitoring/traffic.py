@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection
 
+from monitoring.chance import distance
 from monitoring.compare import Comparison, compare
-from monitoring.features import SAMPLE, event_features, list_features, sampled
+from monitoring.features import SAMPLE, event_features, list_features, sampled, with_taken
 from monitoring.known import Known
 from monitoring.live import LiveModel
 from monitoring.reference import Reference, reference
-from monitoring.signals import EVENT_SIGNALS, LIST_SIGNALS, Finding
-from monitoring.window import Window, count_lists, read_earlier, read_events, read_lists
+from monitoring.signals import ARRIVAL_SIGNALS, EVENT_SIGNALS, LIST_SIGNALS, Finding
+from monitoring.window import (
+    HOUR,
+    Window,
+    count_events,
+    count_lists,
+    read_answers,
+    read_earlier,
+    read_events,
+    read_lateness,
+    read_lists,
+)
 from recloop.config import Monitoring
 
 if TYPE_CHECKING:
+    import pandas as pd
     from ibis.backends.duckdb import Backend
     from ibis.expr.types import Table
+
+FEWEST_WINDOWS = 3
+"""Earlier ones that it takes to say how many events are usual"""
 
 
 @dataclass(frozen=True)
@@ -32,45 +47,91 @@ class Compared:
     """What Evidently found, and what it could not look at."""
 
     pages: dict[str, Comparison]
-    """`report`: events; `lists`: served lists, where there is something to compare them with"""
+    """`report`: events; `arrival`: how they came in, and `lists`: served lists, where there is something to compare
+    them with"""
+    volume: Finding | None
+    """How many events an hour; None: nobody knows yet what is usual"""
+    learnt: int
+    """Events that the live model knows"""
     notes: tuple[str, ...]
     """For people: what the reference is, and what was left out, and why"""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        return tuple(finding for page in self.pages.values() for finding in page.findings)
+        found = tuple(finding for page in self.pages.values() for finding in page.findings)
+        return found if self.volume is None else (*found, self.volume)
 
 
 def compare_traffic(
-    connection: Connection, gated: Path, window: Window, live: LiveModel, policy: Monitoring
+    connection: Connection,
+    gated: Path,
+    window: Window,
+    live: LiveModel,
+    policy: Monitoring,
+    allowed: Mapping[str, tuple[float, float]],
+    rates: Sequence[float],
 ) -> Compared:
     """Compare what came in, and what was served, in `window` with its reference.
 
-    Events are compared with the last stretch of what `live` knows. Served lists are compared with what the
-    same version served before the window; so a version that has just gone live has nothing to compare with.
+    Events are compared with the last stretch of what `live` knows. How they came in, and served lists, are compared
+    with what the same version had before the window; so a version that has just gone live has nothing to compare with.
+
+    Args:
+        connection: to the database of the endpoint.
+        gated: folder of the gated tables.
+        window: what is judged.
+        live: the model that is served.
+        policy: the section of `params.yaml`.
+        allowed: event → the least and the greatest value it may have.
+        rates: events an hour in the windows that were judged before.
 
     Raises:
         StageError: the gated data is missing or damaged.
     """
     with _duckdb() as backend:
         received = read_events(connection, window)
-        learnt = reference(backend, gated, live, policy.reference_share, span(received["timestamp"]))
+        learnt = reference(backend, gated, live, policy.reference_share, span(received["timestamp"]), allowed)
         notes = [_reference_note(learnt, policy)]
         pages = {"report": _events(connection, received, learnt, window, live, policy)}
-        earlier = window.before(live)
-        fewest = min(count_lists(connection, part, live) for part in (earlier, window))
+        if count_events(connection, window.before(live)) >= policy.min_events:
+            pages["arrival"] = _arrival(connection, window, live, policy)
+        attribution = round(policy.attribution_hours * HOUR)
+        shown = window.shown(live, attribution)
+        fewest = min(count_lists(connection, part, live) for part in (shown.before(live), shown))
         if fewest >= policy.min_events:
-            pages["lists"] = _lists(connection, learnt.known, earlier, window, live, policy)
-            notes.append("Served lists are compared with what this version served before the window.")
+            pages["lists"] = _lists(connection, learnt.known, shown, live, policy, attribution)
+            notes.append(
+                "Served lists are compared with what this version served before; they are those whose time for "
+                f"feedback, {policy.attribution_hours:g} h, ended in the window."
+            )
         else:
             notes.append(
                 f"Served lists were not compared: one side has {fewest:,}, and monitoring.min_events is "
-                f"{policy.min_events:,}. Their reference is what this version served before the window."
+                f"{policy.min_events:,}. Their reference is what this version served before."
             )
     for page in pages.values():
         if page.left_out:
             notes.append(f"Not compared, for one side has no values: {', '.join(page.left_out)}.")
-    return Compared(pages, tuple(notes))
+    return Compared(pages, usual(rate(received.num_rows, window), rates), learnt.learnt, tuple(notes))
+
+
+def rate(events: int, window: Window) -> float:
+    """Events an hour."""
+    return events * HOUR / max(1, window.end - window.start)
+
+
+def usual(now: float, rates: Sequence[float]) -> Finding | None:
+    """How far a rate of events is from what is usual, as a distance of two shares; None: nobody knows what is.
+
+    Args:
+        now: events an hour.
+        rates: those of earlier windows. As far as one of them is from their median, chance reaches.
+    """
+    if len(rates) < FEWEST_WINDOWS:
+        return None
+    median = float(np.median(rates))
+    figure, *others = (float(distance(np.array([each, median]), np.ones(2))) for each in (now, *rates))
+    return Finding("volume", figure, max(others), f"{median:,.0f} → {now:,.0f} events an hour")
 
 
 def _reference_note(learnt: Reference, policy: Monitoring) -> str:
@@ -87,31 +148,39 @@ def _events(
 
     earlier = ibis.memtable(read_earlier(connection, window, live))
     current = event_features(ibis.memtable(received), learnt.known.with_earlier(earlier), learnt.vocabulary)
-    return _compared(learnt.features, current, EVENT_SIGNALS, policy)
+    return _compared(_frame(learnt.features), _frame(current), EVENT_SIGNALS, policy)
+
+
+def _arrival(connection: Connection, window: Window, live: LiveModel, policy: Monitoring) -> Comparison:
+    """Of each user, how late their events were: a row for each degree."""
+    sides = (read_lateness(connection, part).to_pandas() for part in (window.before(live), window))
+    before, current = (side.assign(session=0).sort_values(["timestamp", "user_id"]) for side in sides)
+    return _compared(before, current, ARRIVAL_SIGNALS, policy)
 
 
 def _lists(
-    connection: Connection, known: Known, earlier: Window, window: Window, live: LiveModel, policy: Monitoring
+    connection: Connection, known: Known, shown: Window, live: LiveModel, policy: Monitoring, attribution: int
 ) -> Comparison:
     import ibis
 
-    before, current = (read_lists(connection, part, live, SAMPLE) for part in (earlier, window))
-    scores = before["top_score"].drop_null().to_numpy()
+    sides = []
+    for part in (shown.before(live), shown):
+        lists = read_lists(connection, part, live, SAMPLE)
+        answers = read_answers(connection, Window(part.start, part.end + attribution))
+        sides.append((lists["top_score"], with_taken(ibis.memtable(lists), ibis.memtable(answers), attribution)))
+    scores = sides[0][0].drop_null().to_numpy()
     edges = np.unique(np.quantile(scores, np.arange(1, 10) / 10)).tolist() if len(scores) else [0.0]
-    reference_rows, rows = (list_features(ibis.memtable(lists), known, edges) for lists in (before, current))
-    return _compared(reference_rows, rows, LIST_SIGNALS, policy)
+    before, current = (_frame(list_features(lists, known, edges)) for _, lists in sides)
+    return _compared(before, current, LIST_SIGNALS, policy)
 
 
-def _compared(before: Table, current: Table, signals: Sequence[str], policy: Monitoring) -> Comparison:
-    reference_rows, rows = (sampled(each).order_by(["timestamp", "user_id"]).to_pandas() for each in (before, current))
-    return compare(
-        reference_rows,
-        rows,
-        signals,
-        policy.thresholds.model_dump(),
-        policy.false_alarms,
-        policy.min_drifted_signals,
-    )
+def _frame(features: Table) -> pd.DataFrame:
+    rows: pd.DataFrame = sampled(features).order_by(["timestamp", "user_id"]).to_pandas()
+    return rows
+
+
+def _compared(before: Any, current: Any, signals: Sequence[str], policy: Monitoring) -> Comparison:
+    return compare(before, current, signals, policy.signals, policy.false_alarms)
 
 
 def span(times: pa.ChunkedArray) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Engine, Integer, Table, Text, insert, select, update
+from sqlalchemy import JSON, BigInteger, Column, Engine, Integer, Select, Table, Text, insert, or_, select, update
 
 from monitoring.moments import spoken
-from monitoring.policy import Outcome, Signal
+from monitoring.policy import RETRAIN, Outcome, Signal
 from recloop.storage import metadata
 
 verdicts = Table(
@@ -25,6 +25,10 @@ verdicts = Table(
     Column("reasons", JSON, nullable=False),
     Column("report", Text),
     Column("acted", Text),
+    Column("quality", JSON(none_as_null=True)),
+    Column("asked_at", BigInteger),
+    Column("taken", Text),
+    Column("ended", Text),
 )
 
 ASKED = "asked for retraining"
@@ -50,12 +54,26 @@ class Verdict:
     report: str | None
     """Path of the HTML report, relative to the project; None where there was too little to report on"""
     acted: str | None = None
-    """What came of it: `asked for retraining: …`, `cooling down since …`, or nothing yet"""
+    """What came of it: `asked for retraining: …`, `rolled back: …`, why it waits (`cooling down since …`, `quiet hours
+    until …`), or nothing yet"""
+    quality: dict[str, Any] | None = None
+    """What users made of the lists whose time for feedback ended in the window; None: there were too few"""
+    asked_at: int | None = None
+    """When a retraining was asked for because of it"""
+    taken: str | None = None
+    """The training that took it up"""
+    ended: str | None = None
+    """What came of that"""
+
+    @property
+    def wants_training(self) -> bool:
+        """Whether it is a reason to retrain that no training has taken up."""
+        return self.verdict in RETRAIN and self.taken is None
 
     @property
     def should_retrain(self) -> bool:
         """Whether somebody should ask for a retraining now, and then call `mark_asked`."""
-        return self.verdict == "drift" and self.acted is None
+        return self.wants_training and self.acted is None
 
     def summary(self) -> str:
         """The verdict, its window and its reasons: a line each."""
@@ -81,38 +99,80 @@ def store(database: Engine, verdict: Verdict) -> Verdict:
 
 def latest(database: Engine, limit: int = 1) -> tuple[Verdict, ...]:
     """The newest verdicts, newest first."""
-    with database.connect() as connection:
-        rows = connection.execute(select(verdicts).order_by(verdicts.c.id.desc()).limit(limit)).mappings().all()
-    return tuple(_verdict(dict(row)) for row in rows)
+    return _found(database, select(verdicts), limit)
+
+
+def judged(database: Engine, version: int, limit: int) -> tuple[Verdict, ...]:
+    """The newest verdicts on windows of a version that had enough in them, newest first."""
+    query = select(verdicts).where(verdicts.c.version == version, verdicts.c.verdict != "insufficient")
+    return _found(database, query, limit)
 
 
 def last_asked(database: Engine) -> Verdict | None:
-    """The newest verdict that a retraining was asked for."""
-    query = select(verdicts).where(verdicts.c.acted.startswith(ASKED)).order_by(verdicts.c.id.desc()).limit(1)
-    with database.connect() as connection:
-        row = connection.execute(query).mappings().first()
-    return _verdict(dict(row)) if row else None
+    """The verdict that a retraining was last asked for."""
+    query = select(verdicts).where(verdicts.c.asked_at.is_not(None))
+    return next(iter(_found(database, query.order_by(verdicts.c.asked_at.desc()), 1)), None)
 
 
-def mark_asked(database: Engine, verdict: Verdict, how: str) -> Verdict:
+def open_verdict(database: Engine, version: int) -> Verdict | None:
+    """The newest verdict on a version that is a reason to retrain, where nothing came of it yet."""
+    query = select(verdicts).where(verdicts.c.version == version, verdicts.c.verdict.in_(RETRAIN))
+    newest = next(iter(_found(database, query, 1)), None)
+    return newest if newest is not None and newest.ended is None else None
+
+
+def note(database: Engine, verdict: Verdict, **values: Any) -> Verdict:
+    """Change columns of a stored verdict."""
+    with database.begin() as connection:
+        connection.execute(update(verdicts).where(verdicts.c.id == verdict.id).values(values))
+    return replace(verdict, **values)
+
+
+def mark_asked(database: Engine, verdict: Verdict, how: str, at: int) -> Verdict:
     """Note that a retraining was asked for because of `verdict`; from now on the cool-down runs.
 
     Args:
         database: where the verdict is.
         verdict: a stored one.
         how: e.g. the id of the event that was emitted.
+        at: when, in µs since 1970.
     """
-    acted = f"{ASKED}: {how}"
+    return note(database, verdict, acted=f"{ASKED}: {how}", asked_at=at)
+
+
+def take(database: Engine, verdict_id: int, training: str) -> bool:
+    """Note that a training has taken up a verdict. False: another one has, so that there is nothing to do.
+
+    Args:
+        database: where the verdict is.
+        verdict_id: of a stored one; of one that is not there anybody may take.
+        training: which; it may take the same verdict again, as one does that was interrupted.
+    """
+    free = or_(verdicts.c.taken.is_(None), verdicts.c.taken == training)
     with database.begin() as connection:
-        connection.execute(update(verdicts).where(verdicts.c.id == verdict.id).values(acted=acted))
-    return replace(verdict, acted=acted)
+        connection.execute(update(verdicts).where(verdicts.c.id == verdict_id, free).values(taken=training))
+        found = connection.execute(select(verdicts.c.taken).where(verdicts.c.id == verdict_id)).scalar_one_or_none()
+    return found is None or found == training
+
+
+def end(database: Engine, verdict_id: int, training: str, how: str) -> None:
+    """Note what came of the training that has taken up a verdict."""
+    mine = (verdicts.c.id == verdict_id) & (verdicts.c.taken == training)
+    with database.begin() as connection:
+        connection.execute(update(verdicts).where(mine).values(ended=how))
 
 
 def cooling(asked: Verdict | None, now: int, hours: float) -> str | None:
     """`cooling down since …`, if a retraining was asked for less than `hours` before `now`."""
-    if asked is None or now - asked.at >= hours * 3_600_000_000:
+    if asked is None or asked.asked_at is None or now - asked.asked_at >= hours * 3_600_000_000:
         return None
-    return f"{COOLING} since {spoken(asked.at)}, when verdict {asked.id} {ASKED}"
+    return f"{COOLING} since {spoken(asked.asked_at)}, when verdict {asked.id} {ASKED}"
+
+
+def _found(database: Engine, query: Select[Any], limit: int) -> tuple[Verdict, ...]:
+    with database.connect() as connection:
+        rows = connection.execute(query.order_by(verdicts.c.id.desc()).limit(limit)).mappings().all()
+    return tuple(_verdict(dict(row)) for row in rows)
 
 
 def _verdict(row: dict[str, Any]) -> Verdict:

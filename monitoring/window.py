@@ -1,7 +1,9 @@
 """The window: the traffic that is judged. By the time we received it, which no client's clock can shift.
 
-It never reaches back beyond the moment the live model went live: traffic that another model answered must
-not accuse this one.
+Windows stand end to end, from the moment the live model went live: traffic that another model answered must not accuse
+this one, and what was judged once is not judged again, for each look would be another chance of a false alarm. What
+users made of a list is known later than what they did; so the lists of a window are those whose time for that ended in
+it.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from monitoring.live import LiveModel
 from recloop.data.schema import INTERACTIONS
-from recloop.serving.events import events
+from recloop.serving.events import DISMISS, events
 from recloop.serving.impressions import impressions
 
 if TYPE_CHECKING:
@@ -23,6 +25,17 @@ if TYPE_CHECKING:
 
 HOUR = 3_600_000_000
 BATCH = 10_000
+LATENESS = ((60_000_000, "within a minute"), (HOUR, "within an hour"), (24 * HOUR, "within a day"))
+ARRIVALS: dict[str, pa.DataType] = {
+    "user_id": pa.string(),
+    "lateness": pa.string(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+ANSWERS: dict[str, pa.DataType] = {
+    "user_id": pa.string(),
+    "item_id": pa.string(),
+    "received_at": pa.timestamp("us", tz="UTC"),
+}
 COUNTS: dict[str, pa.DataType] = {"user_id": pa.string(), "earlier": pa.int64()}
 LISTS: dict[str, pa.DataType] = {
     "seq": pa.int64(),
@@ -42,13 +55,29 @@ class Window:
     end: int
 
     @classmethod
-    def ending(cls, now: int, hours: float, live: LiveModel) -> Window:
-        """The last `hours` before `now`, but not before `live` went live."""
-        return cls(min(max(now - round(hours * HOUR), live.since), now), now)
+    def after(cls, judged: int | None, now: int, live: LiveModel) -> Window:
+        """What came in since the last window was judged.
+
+        Args:
+            judged: the end of the last judged window of this version; None: there was none.
+            now: the end of this one.
+            live: what is served, and since when.
+        """
+        return cls(min(max(judged or 0, live.since), now), now)
 
     def before(self, live: LiveModel) -> Window:
         """What `live` answered before this window."""
         return Window(min(live.since, self.start), self.start)
+
+    def shown(self, live: LiveModel, attribution: int) -> Window:
+        """When the lists were shown that events in this window are the last to count for.
+
+        Args:
+            live: what showed them.
+            attribution: for how long an event counts for a list, in µs.
+        """
+        start = max(live.since, self.start - attribution)
+        return Window(start, max(start, self.end - attribution))
 
 
 def count_events(connection: Connection, window: Window) -> int:
@@ -65,6 +94,32 @@ def read_events(connection: Connection, window: Window) -> pa.Table:
         .order_by(events.c.seq)
     )
     return _read(connection, query, INTERACTIONS)
+
+
+def read_lateness(connection: Connection, window: Window) -> pa.Table:
+    """How late the events of `window` came in: user, how late, and when the first such event was received."""
+    late = events.c.received_at - events.c.timestamp
+    grade = case(*((late < limit, name) for limit, name in LATENESS), else_="later")
+    query = (
+        select(events.c.user_id, grade.label("lateness"), func.min(events.c.received_at))
+        .where(_received(window))
+        .group_by(events.c.user_id, "lateness")
+    )
+    return _read(connection, query, pa.schema(ARRIVALS))
+
+
+def read_answers(connection: Connection, window: Window) -> pa.Table:
+    """Who had to do with what in `window`, and when we were told; for lists that showed it."""
+    query = select(events.c.user_id, events.c.item_id, events.c.received_at).where(
+        _received(window), events.c.event != DISMISS
+    )
+    return _read(connection, query, pa.schema(ANSWERS))
+
+
+def count_new(connection: Connection, live: LiveModel) -> int:
+    """How many events came in since the data of `live` ends."""
+    query = select(func.count()).select_from(events).where(events.c.seq > live.feedback_watermark)
+    return int(connection.execute(query).scalar_one())
 
 
 def read_earlier(connection: Connection, window: Window, live: LiveModel) -> pa.Table:

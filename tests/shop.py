@@ -60,6 +60,7 @@ def use_shop(project: Path, **train: object) -> None:
             "models.sasrec.blocks": 1,
             "evaluate.bootstrap": 200,
             "monitoring.min_events": 200,
+            "monitoring.window_events": 200,
             **{f"train.{key}": value for key, value in train.items()},
         },
     )

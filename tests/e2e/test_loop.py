@@ -134,6 +134,8 @@ def test_the_monitor_finds_the_new_products_and_says_so(loop: Loop) -> None:
     assert loop.verdict.verdict == "drift"
     assert "unknown_items" in {signal.name for signal in loop.verdict.signals if signal.drifted}
     assert loop.verdict.acted is not None
+    assert loop.verdict.taken == loop.retraining.id
+    assert "is champion" in str(loop.verdict.ended)
     assert loop.verdict.report is not None
     assert (loop.project.root / loop.verdict.report).is_file()
 

@@ -178,15 +178,15 @@ def emit_from_another_process(api: str, reason: str) -> None:
     code = (
         "import sys\n"
         "from flows.events import emit\n"
-        "emit('recloop.drift', model_name='recloop', payload={'reason': sys.argv[1]})"
+        "emit('recloop.drift', model_name='recloop', payload={'reason': sys.argv[1], 'verdict_id': '7'})"
     )
     environment = {**os.environ, "PREFECT_API_URL": api}
     subprocess.run([sys.executable, "-c", code, reason], env=environment, check=True)
 
 
 def test_a_person_and_an_event_start_trainings_each_with_its_reason(trainings: Trainings) -> None:
-    assert trainings.by_person.parameters == {"reason": "I asked"}
-    assert trainings.by_event.parameters == {"reason": "drift, verdict 7: all is new"}
+    assert trainings.by_person.parameters["reason"] == "I asked"
+    assert trainings.by_event.parameters == {"reason": "drift, verdict 7: all is new", "verdict": "7"}
 
 
 def test_the_second_training_waits_for_the_first(trainings: Trainings) -> None:

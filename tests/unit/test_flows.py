@@ -66,7 +66,10 @@ class TestPrefectYaml:
     def test_the_trigger_listens_to_what_the_monitor_emits_and_hands_its_reason_on(self) -> None:
         (trigger,) = DEPLOYMENTS[0]["triggers"]
         assert trigger["expect"] == [monitoring.DRIFT]
-        assert trigger["parameters"] == {"reason": "{{ event.payload.reason }}"}
+        assert trigger["parameters"] == {
+            "reason": "{{ event.payload.reason }}",
+            "verdict": "{{ event.payload.verdict_id }}",
+        }
 
     @pytest.mark.parametrize("entry", DEPLOYMENTS, ids=lambda entry: entry["entrypoint"])
     def test_each_parameter_is_one_of_the_flow(self, entry: dict[str, Any]) -> None:
@@ -202,7 +205,7 @@ class TestMonitoring:
         lines = monitoring.page(Project(Path("/p")), verdict(*signals, reasons=("it moved",))).splitlines()
         assert lines[0] == "# drift"
         assert "- it moved" in lines
-        assert "| unknown_items | 0.300 | 0.1 | 0.200 | yes |" in lines
+        assert "| unknown_items | 0.300 | 0.1 | 0.200 | yes: retrain |" in lines
         assert "| top_score | 0.040 |  | 0.000 |  |" in lines
         assert lines[-1] == "Report: `/p/reports/drift/7/index.html`"
 

@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, func, inspect, make_url, select, text
 
+from monitoring.alerts import alerts
 from monitoring.verdicts import verdicts
 from recloop.errors import DatabaseError
 from recloop.migrations import upgrade as module
@@ -28,7 +29,7 @@ from recloop.serving.tables import audit, forgotten, traffic
 from recloop.storage import connect, metadata
 from tests.conftest import ROOT
 
-TABLES = (api_keys, audit, championships, events, forgotten, impressions, traffic, verdicts)
+TABLES = (alerts, api_keys, audit, championships, events, forgotten, impressions, traffic, verdicts)
 BEFORE = """
 CREATE TABLE events (
     seq {long_key}, event_id TEXT NOT NULL, user_id TEXT NOT NULL, item_id TEXT NOT NULL, event TEXT NOT NULL,

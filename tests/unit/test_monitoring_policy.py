@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
-from monitoring.policy import judge, too_few
-from monitoring.signals import EVENT_SIGNALS, LIST_SIGNALS, Finding
-from recloop.config import Monitoring, Thresholds, validated
+from monitoring.moments import to_micros
+from monitoring.policy import Judgement, judge, quiet_until, with_new_data
+from monitoring.run import not_yet
+from monitoring.signals import ARRIVAL_SIGNALS, EVENT_SIGNALS, LIST_SIGNALS, Finding
+from monitoring.traffic import usual
+from monitoring.window import HOUR, Window
+from recloop.config import Monitoring, QuietHours, Watched, Watching, validated
 from recloop.errors import ConfigError
 
 POPULARITY = Finding("item_popularity", 0.31, 0.12, "decile 10: 9.0% → 30.0%")
@@ -16,8 +21,12 @@ UNKNOWN = Finding("unknown_items", 0.04, 0.01, "unknown: 0.5% → 1.0%")
 SCORE = Finding("top_score", 0.5, 0.1, "from 9: 1.2% → 9.9%")
 
 
+def watching(**matters: float | None) -> Watching:
+    return Watching(**{name: Watched(matters=value) for name, value in matters.items()})
+
+
 def test_a_signal_at_or_above_its_threshold_is_drift_and_the_reason_has_the_figures() -> None:
-    judgement = judge([UNKNOWN, POPULARITY], {"item_popularity": 0.15, "unknown_items": 0.1}, 1)
+    judgement = judge([UNKNOWN, POPULARITY], watching(item_popularity=0.15, unknown_items=0.1))
 
     assert judgement.outcome == "drift"
     assert judgement.reasons == ("item_popularity: Jensen-Shannon distance 0.310 ≥ 0.15 (decile 10: 9.0% → 30.0%)",)
@@ -29,11 +38,11 @@ def test_a_signal_at_or_above_its_threshold_is_drift_and_the_reason_has_the_figu
 
 @pytest.mark.parametrize(("threshold", "outcome"), [(0.3100001, "ok"), (0.31, "drift"), (0.3099999, "drift")])
 def test_the_threshold_itself_counts_as_drifted(threshold: float, outcome: str) -> None:
-    assert judge([POPULARITY], {"item_popularity": threshold}, 1).outcome == outcome
+    assert judge([POPULARITY], watching(item_popularity=threshold)).outcome == outcome
 
 
 def test_a_change_that_chance_may_have_made_is_none_however_large() -> None:
-    judgement = judge([replace(POPULARITY, chance=0.35), UNKNOWN], {"item_popularity": 0.15, "unknown_items": 0.05}, 1)
+    judgement = judge([replace(POPULARITY, chance=0.35), UNKNOWN], watching(item_popularity=0.15, unknown_items=0.05))
 
     assert judgement.outcome == "ok"
     assert "item_popularity: Jensen-Shannon distance 0.310 < 0.35 (" in judgement.reasons[0]
@@ -42,7 +51,7 @@ def test_a_change_that_chance_may_have_made_is_none_however_large() -> None:
 
 def test_without_drift_the_reason_names_the_signal_nearest_to_its_threshold() -> None:
     # 0.31 of 0.5 is 62% of the way; 0.04 of 0.05 is 80%.
-    judgement = judge([POPULARITY, UNKNOWN], {"item_popularity": 0.5, "unknown_items": 0.05}, 1)
+    judgement = judge([POPULARITY, UNKNOWN], watching(item_popularity=0.5, unknown_items=0.05))
 
     assert judgement.outcome == "ok"
     (reason,) = judgement.reasons
@@ -51,7 +60,7 @@ def test_without_drift_the_reason_names_the_signal_nearest_to_its_threshold() ->
 
 
 def test_a_signal_without_a_threshold_is_only_reported() -> None:
-    judgement = judge([SCORE], {"top_score": None}, 1)
+    judgement = judge([SCORE], watching(top_score=None))
 
     assert judgement.outcome == "ok"
     assert judgement.reasons == ("no signal has a threshold",)
@@ -61,32 +70,98 @@ def test_a_signal_without_a_threshold_is_only_reported() -> None:
     )
 
 
-def test_fewer_drifted_signals_than_asked_for_are_no_drift_but_are_told() -> None:
-    judgement = judge([POPULARITY, UNKNOWN], {"item_popularity": 0.15, "unknown_items": 0.1}, 2)
+@pytest.mark.parametrize(("severity", "outcome"), [("note", "ok"), ("warn", "warn"), ("retrain", "drift")])
+def test_how_grave_a_signal_is_decides_what_comes_of_it(severity: str, outcome: str) -> None:
+    grave = Watching.model_validate({"item_popularity": {"matters": 0.1, "severity": severity}})
 
-    assert judgement.outcome == "ok"
-    assert judgement.reasons[0].startswith("item_popularity")
-    assert judgement.reasons[1] == "1 drifted; monitoring.min_drifted_signals is 2"
+    judgement = judge([POPULARITY, UNKNOWN], grave)
 
-
-def test_too_few_events_are_no_ground_for_a_verdict() -> None:
-    judgement = too_few(999, 1000)
-
-    assert judgement is not None
-    assert judgement.outcome == "insufficient"
-    assert judgement.reasons == ("999 events in the window; monitoring.min_events is 1,000",)
-    assert too_few(1000, 1000) is None
+    assert judgement.outcome == outcome
+    assert [reason.split(":")[0] for reason in judgement.reasons] == ["item_popularity"]
 
 
-def test_every_signal_has_a_threshold_setting_and_every_setting_a_signal() -> None:
-    assert {*EVENT_SIGNALS, *LIST_SIGNALS} == set(Thresholds.model_fields)
+def test_a_signal_that_has_to_drift_in_three_windows_in_a_row_counts_in_the_third() -> None:
+    patient = Watching.model_validate({"item_popularity": {"matters": 0.1, "windows": 3}})
+    drifted, calm = {"item_popularity"}, {"category"}
+    outcomes = [
+        judge([POPULARITY], patient, earlier).outcome
+        for earlier in ([], [drifted], [drifted, drifted], [drifted, calm, drifted], [calm, drifted, drifted])
+    ]
+
+    assert outcomes == ["ok", "ok", "drift", "ok", "ok"]
+    (reason,) = judge([POPULARITY], patient, [drifted]).reasons
+    assert reason.endswith("; counts if it lasts for 1 more")
+
+
+def test_enough_new_events_are_a_reason_where_there_is_no_other() -> None:
+    calm, grave = Judgement("ok", (), ("all is well",)), Judgement("drift", (), ("it moved",))
+
+    assert with_new_data(calm, 199, 1000, 0.2) == calm
+    assert with_new_data(calm, 900, 1000, None) == calm
+    assert with_new_data(grave, 900, 1000, 0.2) == grave
+    found = with_new_data(calm, 200, 1000, 0.2)
+    assert (found.outcome, found.reasons) == (
+        "new data",
+        ("200 new events, 20% of the 1,000 learnt; monitoring.new_data is 20%", "all is well"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "quiet"),
+    [("2026-07-01T20:00", True), ("2026-07-02T03:59", True), ("2026-07-02T04:00", False), ("2026-07-01T19:59", False)],
+)
+def test_quiet_hours_go_over_midnight_by_the_clocks_of_their_place(now: str, quiet: bool) -> None:
+    hours = QuietHours(begin="22:00", end="06:00", timezone="Europe/Berlin")  # two hours ahead in summer
+    assert quiet_until(to_micros(datetime.fromisoformat(now)), hours) == ("06:00 Europe/Berlin" if quiet else None)
+    assert quiet_until(to_micros(datetime.fromisoformat(now)), None) is None
+
+
+def test_quiet_hours_within_a_day_end_on_it() -> None:
+    hours = QuietHours(begin="12:00", end="13:00")
+    asked = [to_micros(datetime.fromisoformat(f"2026-01-01T{time}")) for time in ("11:59", "12:00", "12:59", "13:00")]
+    assert [quiet_until(at, hours) is not None for at in asked] == [False, True, True, False]
+
+
+def test_how_many_events_are_usual_is_known_after_three_windows() -> None:
+    assert usual(5.0, [100.0, 90.0]) is None
+    found = usual(25.0, [100.0, 90.0, 110.0])
+    assert found is not None
+    assert (round(found.figure, 2), found.moved) == (0.23, "100 → 25 events an hour")
+    assert 0.01 < found.chance < 0.03
+
+
+@pytest.mark.parametrize(
+    ("events", "hours", "reason"),
+    [
+        (999, 100, "999 events in the window; monitoring.min_events is 1,000"),
+        (1000, 23.9, "the window goes on: 1,000 events in 23.9 h; it is judged after monitoring.window_hours, 24, or "),
+        (1000, 24, None),
+        (20_000, 0.1, None),
+    ],
+)
+def test_a_window_is_judged_when_it_is_long_or_full(events: int, hours: float, reason: str | None) -> None:
+    judgement = not_yet(events, Window(0, round(hours * HOUR)), Monitoring())
+
+    if reason is None:
+        assert judgement is None
+    else:
+        assert judgement is not None
+        assert judgement.outcome == "insufficient"
+        assert judgement.reasons[0].startswith(reason)
+
+
+def test_every_signal_has_a_setting_and_every_setting_a_signal() -> None:
+    assert {*EVENT_SIGNALS, *ARRIVAL_SIGNALS, *LIST_SIGNALS, "volume"} == set(Watching.model_fields)
 
 
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"thresholds": {"item_populrity": 0.1}}, "did you mean `item_popularity`"),
-        ({"thresholds": {"value": 0}}, "thresholds.value"),
+        ({"signals": {"item_populrity": {"matters": 0.1}}}, "did you mean `item_popularity`"),
+        ({"signals": {"value": {"matters": 0}}}, "signals.value.matters"),
+        ({"signals": {"value": {"matters": 0.1, "severity": "panic"}}}, "signals.value.severity"),
+        ({"quiet_hours": {"begin": "25:00", "end": "06:00"}}, "quiet_hours.begin"),
+        ({"quiet_hours": {"begin": "22:00", "end": "06:00", "timezone": "Mars"}}, "no time zone is called 'Mars'"),
         ({"reference_share": 1.0}, "reference_share"),
         ({"window_hours": -1}, "window_hours"),
     ],

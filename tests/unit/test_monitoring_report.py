@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import insert
 
 from monitoring.report import write_report
-from monitoring.run import mark_asked, monitor
+from monitoring.run import monitor
 from monitoring.verdicts import Verdict, latest
 from monitoring.window import HOUR
 from recloop.data.schema import INTERACTIONS, ITEMS
@@ -24,6 +24,7 @@ from recloop.project import Project
 from recloop.serving.events import events
 from recloop.serving.impressions import impressions
 from recloop.storage import connect
+from tests.shop import change_params
 
 SECOND, MINUTE = 1_000_000, 60_000_000
 SINCE = int(datetime(2026, 11, 24, tzinfo=UTC).timestamp()) * 1_000_000
@@ -65,6 +66,7 @@ def write_project(root: Path) -> Project:
     """A project whose live model knows 6,000 events of a plain world."""
     root.mkdir()
     (root / "params.yaml").write_bytes((Path(__file__).parents[2] / "params.yaml").read_bytes())
+    change_params(root, {"monitoring.window_events": 1000, "monitoring.new_data": 0.9})
     log = World().events(6000, seed=1)
     log["timestamp"] = pa.array(log["timestamp"]).cast(INTERACTIONS.field("timestamp").type)
     table = pa.table(log, schema=INTERACTIONS)
@@ -235,18 +237,15 @@ def test_a_shift_is_drift_and_the_right_signal_is_named(project: Project, world:
 
 
 @evidently
-def test_the_second_drift_waits_until_the_first_has_cooled_down(project: Project) -> None:
+def test_the_next_window_begins_where_the_last_one_ended(project: Project) -> None:
     receive(project, World(new_items=0.3), SINCE)
     first = monitor(project, lambda: SINCE + HOUR)
-    assert mark_asked(project, first, "event e1").acted == "asked for retraining: event e1"
+    receive(project, World(), SINCE + 2 * HOUR)
 
-    second = monitor(project, lambda: SINCE + 2 * HOUR)
+    second = monitor(project, lambda: SINCE + 3 * HOUR)
 
-    assert second.verdict == "drift"
-    assert not second.should_retrain
-    assert str(second.acted).startswith("cooling down since 2026-11-24 01:00:00 UTC, when verdict 1")
-    third = monitor(project, lambda: SINCE + 8 * HOUR)
-    assert third.should_retrain
+    assert (first.verdict, second.verdict) == ("drift", "ok")
+    assert (second.window_from, second.window_to) == (first.window_to, SINCE + 3 * HOUR)
 
 
 @evidently
@@ -275,17 +274,15 @@ def test_the_verdict_and_its_report_are_kept(project: Project) -> None:
     assert "Served lists were not compared" in text
     assert "<script src=" not in text and "<link" not in text  # it opens without a network
     snapshot = json.loads(page.with_suffix(".json").read_text())
-    assert len(snapshot["metric_results"]) == 9  # eight signals, and how many drifted
+    assert len(snapshot["metric_results"]) == 10  # nine signals, and how many drifted
 
 
 @evidently
 def test_served_lists_are_compared_with_what_the_same_version_served_before(project: Project) -> None:
-    now = SINCE + 48 * HOUR
-    receive(project, World(), now - HOUR)
-    serve(project, SINCE + HOUR, "model")
-    serve(project, now - HOUR, "popular")
-
-    verdict = monitor(project, lambda: now)
+    for start, strategy in ((SINCE, "model"), (SINCE + 24 * HOUR, "popular")):
+        serve(project, start + HOUR, strategy)
+        receive(project, World(), start + HOUR)
+        verdict = monitor(project, lambda now=start + 24 * HOUR: now)
 
     assert drifted(verdict) == ["strategy"]
     figures = {signal.name: signal for signal in verdict.signals}

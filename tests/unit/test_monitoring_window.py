@@ -62,16 +62,28 @@ def serve(connection: Connection, served_at: int, version: int = 2, scores: tupl
     connection.execute(insert(impressions), [row])
 
 
-def test_the_window_is_the_last_hours() -> None:
-    assert Window.ending(NOW, 24, LIVE) == Window(76 * HOUR, NOW)
+def test_the_first_window_begins_when_the_model_went_live() -> None:
+    assert Window.after(None, 12 * HOUR, LIVE) == Window(10 * HOUR, 12 * HOUR)
 
 
-def test_the_window_does_not_reach_back_before_the_live_model() -> None:
-    assert Window.ending(12 * HOUR, 24, LIVE) == Window(10 * HOUR, 12 * HOUR)
+def test_windows_stand_end_to_end() -> None:
+    assert Window.after(76 * HOUR, NOW, LIVE) == Window(76 * HOUR, NOW)
+
+
+def test_a_model_that_went_live_anew_is_not_accused_of_what_another_answered() -> None:
+    assert Window.after(7 * HOUR, NOW, LIVE) == Window(10 * HOUR, NOW)
 
 
 def test_a_model_that_went_live_after_now_has_an_empty_window() -> None:
-    assert Window.ending(9 * HOUR, 24, LIVE) == Window(9 * HOUR, 9 * HOUR)
+    assert Window.after(None, 9 * HOUR, LIVE) == Window(9 * HOUR, 9 * HOUR)
+
+
+def test_lists_are_judged_once_when_their_time_for_feedback_is_over() -> None:
+    first, second = Window(10 * HOUR, 34 * HOUR), Window(34 * HOUR, 58 * HOUR)
+
+    assert first.shown(LIVE, 2 * HOUR) == Window(10 * HOUR, 32 * HOUR)
+    assert second.shown(LIVE, 2 * HOUR) == Window(32 * HOUR, 56 * HOUR)
+    assert first.shown(LIVE, 30 * HOUR) == Window(10 * HOUR, 10 * HOUR)
 
 
 def test_the_start_is_in_the_window_and_the_end_is_not(connection: Connection) -> None:

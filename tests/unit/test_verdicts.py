@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from monitoring.policy import Signal
-from monitoring.verdicts import Verdict, cooling, last_asked, latest, mark_asked, store
+from monitoring.verdicts import Verdict, cooling, end, judged, last_asked, latest, mark_asked, open_verdict, store, take
 from recloop.storage import connect
 
 HOUR = 3_600_000_000
@@ -63,27 +63,60 @@ def test_only_a_drift_that_nobody_acted_on_asks_for_a_retraining(verdict: str, a
     assert replace(DRIFT, verdict=verdict, acted=acted).should_retrain is should  # type: ignore[arg-type]
 
 
-def test_only_a_verdict_that_was_acted_on_starts_the_cool_down(database: Engine) -> None:
+def test_only_a_verdict_that_was_asked_for_starts_the_cool_down(database: Engine) -> None:
     drift = store(database, DRIFT)
     store(database, replace(DRIFT, acted="cooling down since yesterday"))
     assert last_asked(database) is None
 
-    asked = mark_asked(database, drift, "event e1")
+    asked = mark_asked(database, drift, "event e1", AT + 5)
 
-    assert asked.acted == "asked for retraining: event e1"
+    assert (asked.acted, asked.asked_at) == ("asked for retraining: event e1", AT + 5)
     assert last_asked(database) == asked
     assert not asked.should_retrain
 
 
 def test_the_cool_down_ends_after_its_hours() -> None:
-    asked = replace(DRIFT, id=7, acted="asked for retraining: event e1")
+    asked = replace(DRIFT, id=7, asked_at=AT)
 
     assert cooling(None, AT, 6) is None
+    assert cooling(DRIFT, AT, 6) is None
     assert cooling(asked, AT + 6 * HOUR - 1, 6) == (
         "cooling down since 2026-09-21 14:13:20 UTC, when verdict 7 asked for retraining"
     )
     assert cooling(asked, AT + 6 * HOUR, 6) is None
     assert cooling(asked, AT + 1, 0) is None
+
+
+def test_windows_with_too_little_in_them_are_not_judged(database: Engine) -> None:
+    ok = store(database, replace(DRIFT, verdict="ok"))
+    store(database, replace(DRIFT, verdict="insufficient"))
+    store(database, replace(DRIFT, version=2))
+
+    assert judged(database, 3, 10) == (ok,)
+
+
+def test_only_the_newest_reason_to_retrain_is_open_and_of_the_version_asked_for(database: Engine) -> None:
+    store(database, DRIFT)
+    newest = store(database, replace(DRIFT, verdict="new data"))
+    store(database, replace(DRIFT, verdict="ok"))
+    store(database, replace(DRIFT, version=4))
+
+    assert open_verdict(database, 3) == newest
+    assert open_verdict(database, 9) is None
+
+
+def test_one_training_takes_up_a_verdict_and_says_what_came_of_it(database: Engine) -> None:
+    drift = store(database, DRIFT)
+
+    assert take(database, drift.id, "run 1")
+    assert take(database, drift.id, "run 1"), "as one does that was interrupted"
+    assert not take(database, drift.id, "run 2")
+    assert take(database, 99, "run 2"), "of a verdict that is not there"
+    end(database, drift.id, "run 2", "not its own")
+    assert open_verdict(database, 3) == replace(drift, taken="run 1")
+    end(database, drift.id, "run 1", "version 4 is champion")
+    assert latest(database) == (replace(drift, taken="run 1", ended="version 4 is champion"),)
+    assert open_verdict(database, 3) is None
 
 
 def test_a_verdict_reads_like_a_short_note() -> None:

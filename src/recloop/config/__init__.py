@@ -7,11 +7,12 @@ importing torch.
 A module is a section, or two; `loading` reads the file, and `faults` says what is wrong in it.
 """
 
+from recloop.config.alerts import SEVERITIES, Alerting, Email, Severity
 from recloop.config.evaluate import Evaluate, Promotion, TargetKind
 from recloop.config.faults import describe_fault
 from recloop.config.gate import BATCH_RULES, Gate
 from recloop.config.loading import REMEDY, load_params, merged, validated
-from recloop.config.monitoring import Figure, Monitoring, Thresholds
+from recloop.config.monitoring import Monitoring, QuietHours, Watched, Watching
 from recloop.config.params import Params
 from recloop.config.platform import Platform, Storage
 from recloop.config.prepare import Prepare, Split, TimeTies
@@ -25,12 +26,14 @@ from recloop.config.tune import Choice, Dimension, Range, Tune
 __all__ = [
     "BATCH_RULES",
     "REMEDY",
+    "SEVERITIES",
+    "Alerting",
     "Augment",
     "Choice",
     "Condition",
     "Dimension",
+    "Email",
     "Evaluate",
-    "Figure",
     "Gate",
     "Limit",
     "Loss",
@@ -44,6 +47,7 @@ __all__ = [
     "Positive",
     "Prepare",
     "Promotion",
+    "QuietHours",
     "Range",
     "Rerank",
     "ScheduleName",
@@ -51,6 +55,7 @@ __all__ = [
     "Seed",
     "Sequences",
     "Serving",
+    "Severity",
     "Share",
     "Source",
     "Split",
@@ -59,11 +64,12 @@ __all__ = [
     "Table",
     "TableFile",
     "TargetKind",
-    "Thresholds",
     "TimeTies",
     "Train",
     "Tune",
     "Value",
+    "Watched",
+    "Watching",
     "Within",
     "describe_fault",
     "load_params",

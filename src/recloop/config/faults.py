@@ -58,7 +58,7 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _keys(sections: Iterable[type[BaseModel]]) -> list[str]:
-    return [name for section in sections for name in section.model_fields]
+    return [field.alias or name for section in sections for name, field in section.model_fields.items()]
 
 
 def _kinds(sections: Iterable[type[BaseModel]]) -> list[str]:

@@ -1,62 +1,108 @@
-"""`monitoring`: what counts as drift, and how often it may ask for retraining."""
+"""`monitoring`: what counts as drift, and when it may ask for retraining."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from recloop.config.section import Positive, Section
 
-Figure = Annotated[float, Field(gt=0)]
+Hours = Annotated[float, Field(ge=0, le=876_000)]
 
 
-class Thresholds(Section):
-    """The distance from which on a change of a signal matters; null only reports it.
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"no time zone is called {name!r}: take one like UTC or Europe/Berlin") from error
+    return name
+
+
+class Watched(Section):
+    """What a change of one signal means."""
+
+    matters: float | None = Field(gt=0)
+    """The distance from which on a change counts, if chance alone does not reach it; null: it is only reported."""
+    severity: Literal["note", "warn", "retrain"] = "retrain"
+    """What is done then: it is written down, or somebody is told, or the model is trained anew."""
+    windows: Positive = 1
+    """In so many windows in a row."""
+
+
+class Watching(Section):
+    """What a change of each signal means.
 
     Jensen-Shannon distances, between 0 and 0.83: a share that grows from 1% to 3% is one of 0.05, from 10% to 20% of
     0.1, from 10% to 40% of 0.25. A change that chance may have made is none, however large.
     """
 
-    unknown_items: Figure | None = 0.05
+    unknown_items: Watched = Watched(matters=0.05)
     """Share of events on items that the live model never learnt."""
-    item_popularity: Figure | None = 0.1
+    item_popularity: Watched = Watched(matters=0.1)
     """How popular the items are: deciles of what the live model learnt."""
-    category: Figure | None = 0.1
+    category: Watched = Watched(matters=0.1)
     """The items' first categories."""
-    user_activity: Figure | None = 0.1
+    user_activity: Watched = Watched(matters=0.1)
     """How many events the user had before."""
-    event: Figure | None = 0.1
+    event: Watched = Watched(matters=0.1)
     """The mix of events."""
-    value: Figure | None = 0.1
+    value: Watched = Watched(matters=0.1)
     """The events' values."""
-    session_length: Figure | None = 0.1
+    fields: Watched = Watched(matters=0.05, severity="warn")
+    """Events without a value, or with one that `gate.events` does not allow."""
+    session_length: Watched = Watched(matters=0.1)
     """How many events a visit has."""
-    repeats: Figure | None = 0.1
+    repeats: Watched = Watched(matters=0.1)
     """Share of events that repeat one of the same visit."""
-    strategy: Figure | None = 0.15
+    lateness: Watched = Watched(matters=0.1, severity="warn")
+    """How long after it happened an event came in."""
+    volume: Watched = Watched(matters=0.2, severity="warn")
+    """Events an hour."""
+    strategy: Watched = Watched(matters=0.15)
     """Who answered: the model, or a fallback."""
-    list_popularity: Figure | None = None
+    taken: Watched = Watched(matters=0.05)
+    """Share of lists of which the user took something; only where it falls."""
+    list_popularity: Watched = Watched(matters=None)
     """How popular the recommended items are."""
-    top_score: Figure | None = None
+    top_score: Watched = Watched(matters=None)
     """The score of the first item of a list."""
+
+
+class QuietHours(Section):
+    """When no retraining is asked for: from one time of day to another, over midnight where that is the earlier."""
+
+    begin: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
 
 
 class Monitoring(Section):
     """The drift policy. What each signal is made of is in `monitoring/`."""
 
     window_hours: float = Field(default=24.0, gt=0, le=876_000)
-    """Traffic received in the last hours, by the live model, is compared with the training reference."""
+    """A window of traffic is judged when it is so long,"""
+    window_events: Positive = 20_000
+    """or as soon as it has so many events;"""
     min_events: Positive = 1000
-    """Fewer events than this are no ground for a verdict."""
+    """with fewer than this it goes on."""
+    attribution_hours: float = Field(default=1.0, gt=0, le=8760)
+    """An event counts for a list that showed its item, if the user got it at most so long before; and lists are judged
+    when that time is over."""
     reference_share: float = Field(default=0.2, gt=0, lt=1)
     """The reference: this last share of the events the live model knows. The events before them are what was known."""
-    thresholds: Thresholds = Thresholds()
+    signals: Watching = Watching()
     false_alarms: float = Field(default=0.005, gt=0, lt=0.5)
     """Of windows in which nothing has changed, the share in which some signal may drift by chance."""
-    min_drifted_signals: Positive = 1
-    """So many drifted signals make the verdict `drift`."""
-    cooldown_hours: float = Field(default=6.0, ge=0, le=876_000)
-    """After a verdict that asked for retraining, the next one waits this long."""
+    new_data: float | None = Field(default=0.2, gt=0)
+    """So many new events, as a share of those that the live model learnt, are a reason to retrain; null: never."""
+    cooldown_hours: Hours = 6.0
+    """A retraining that was asked for keeps the next one waiting this long."""
+    quiet_hours: QuietHours | None = None
+    probation_hours: Hours = 72.0
+    """A version that does worse than the one before it within so long, beyond chance, is rolled back; 0: never."""
+    clip: float = Field(default=10.0, ge=1)
+    """How much more a click at a place that few look at may count, where quality is corrected for position."""
     keep_reports: Positive = 20
-    """Older report folders are removed."""
+    """Older reports are removed."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from recloop.config.alerts import Alerting
 from recloop.config.evaluate import Evaluate, Promotion
 from recloop.config.gate import Gate
 from recloop.config.monitoring import Monitoring
@@ -35,6 +36,7 @@ class Params(Section):
     promotion: Promotion = Promotion()
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
+    alerts: Alerting = Alerting()
     storage: Storage = Storage()
     platform: Platform = Platform()
 

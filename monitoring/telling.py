@@ -1,0 +1,66 @@
+"""Who is told of what: alerts of verdicts, and of what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from monitoring.alerts import Alert, Alerts
+from monitoring.channels import Channel
+from monitoring.verdicts import Verdict
+from recloop.project import Project
+from recloop.storage import connect, now_us
+
+
+@contextmanager
+def alerting(project: Project, channels: Sequence[Channel]) -> Iterator[Alerts]:
+    """The project's alerts; what could not be told before is tried again at the end.
+
+    Args:
+        project: whose.
+        channels: who is told beside the log.
+    """
+    database = connect(project.database_url)
+    try:
+        alerts = Alerts(database, project.params.alerts, channels)
+        yield alerts
+        alerts.send(now_us())
+    finally:
+        database.dispose()
+
+
+def tell_of(verdict: Verdict, alerts: Alerts) -> None:
+    """Raise an alert for every signal that has drifted and is worth one, and resolve those that have not any more.
+
+    An `insufficient` verdict knows nothing new.
+    """
+    if verdict.verdict == "insufficient":
+        return
+    now, of_version = now_us(), f"drift of version {verdict.version}: "
+    told = {
+        f"{of_version}{signal.name}": signal
+        for signal in verdict.signals
+        if signal.counts and signal.severity != "note"
+    }
+    for cause, signal in told.items():
+        severity = "retrain" if signal.severity == "retrain" else "warn"
+        title = f"{signal.name} has drifted under model version {verdict.version}"
+        alerts.raise_alert(Alert(cause, severity, title, f"{signal}\nverdict {verdict.id}"), now)
+    alerts.resolve("drift of version ", now, still=told)
+
+
+def training_failed(kind: str, why: str, alerts: Alerts) -> None:
+    """Raise an alert: a training came to nothing.
+
+    Args:
+        kind: what stopped it, e.g. `gate`: one cause each.
+        why: for people.
+        alerts: who is told.
+    """
+    title = f"training failed: {kind}; the champion stays"
+    alerts.raise_alert(Alert(f"training failed: {kind}", "error", title, why), now_us())
+
+
+def training_succeeded(alerts: Alerts) -> None:
+    """Resolve what trainings failed with before."""
+    alerts.resolve("training failed: ", now_us())

@@ -1,0 +1,169 @@
+"""When a retraining is asked for, and asked for again; and who is alerted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from monitoring.alerts import Alerts
+from monitoring.channels import Channel, Message
+from monitoring.run import due, end, mark_asked, take
+from monitoring.telling import tell_of, training_failed, training_succeeded
+from monitoring.verdicts import Verdict, latest, store
+from monitoring.window import HOUR
+from recloop.project import Project
+from recloop.storage import connect
+from tests.conftest import ROOT
+from tests.shop import change_params
+from tests.unit.test_verdicts import AT, DRIFT
+
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    go_live(tmp_path, 3)
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def database(project: Project) -> Iterator[Engine]:
+    opened = connect(project.database_url)
+    yield opened
+    opened.dispose()
+
+
+def go_live(root: Path, version: int) -> None:
+    package = root / "var" / "live" / f"v{version}"
+    package.mkdir(parents=True)
+    (package / "package.json").write_text(json.dumps({"newest": None, "feedback_watermark": 0}))
+    pointer = {"version": version, "folder": package.name, "since": datetime.fromtimestamp(0, UTC).isoformat()}
+    (root / "var" / "live" / "champion.json").write_text(json.dumps(pointer))
+
+
+def test_a_reason_to_retrain_is_due_until_it_was_asked_for(project: Project, database: Engine) -> None:
+    assert due(project, lambda: AT) is None
+    store(database, replace(DRIFT, verdict="warn"))
+    assert due(project, lambda: AT) is None
+    drift = store(database, DRIFT)
+
+    assert due(project, lambda: AT) == drift
+    mark_asked(project, drift, "event e1", lambda: AT)
+    assert due(project, lambda: AT + SECOND) is None
+
+
+def test_an_event_that_was_lost_is_sent_again_after_an_hour_cool_down_or_not(
+    project: Project, database: Engine
+) -> None:
+    asked = mark_asked(project, store(database, DRIFT), "event e1", lambda: AT)
+
+    assert due(project, lambda: AT + HOUR - 1) is None
+    assert due(project, lambda: AT + HOUR) == asked
+
+
+def test_what_a_training_has_taken_up_is_due_again_only_if_that_was_cut_off_and_not_at_once(
+    project: Project, database: Engine
+) -> None:
+    drift = mark_asked(project, store(database, DRIFT), "event e1", lambda: AT)
+    assert take(project, drift.id, "run 1")
+    cut_off = {"run 1"}
+
+    assert due(project, lambda: AT + 2 * HOUR) is None, "it is under way"
+    assert due(project, lambda: AT + 2 * HOUR, is_over=cut_off.__contains__) is None, "it cools down"
+    assert take(project, drift.id, "run 2"), "it is free again"
+    cut_off.add("run 2")
+    again = due(project, lambda: AT + 6 * HOUR, is_over=cut_off.__contains__)
+    assert again is not None
+    assert again.id == drift.id
+    assert take(project, drift.id, "run 3")
+    end(project, drift.id, "run 3", "version 4 is champion")
+    assert due(project, lambda: AT + 99 * HOUR, is_over=lambda _run: True) is None
+
+
+def test_a_second_reason_waits_until_the_first_has_cooled_down_and_says_so(project: Project, database: Engine) -> None:
+    first = mark_asked(project, store(database, DRIFT), "event e1", lambda: AT)
+    take(project, first.id, "run 1")
+    end(project, first.id, "run 1", "no better")
+    second = store(database, DRIFT)
+
+    assert due(project, lambda: AT + 5 * HOUR) is None
+    acted = latest(database)[0].acted
+    assert acted == "cooling down since 2026-09-21 14:13:20 UTC, when verdict 1 asked for retraining"
+    found = due(project, lambda: AT + 6 * HOUR)
+    assert found is not None
+    assert found.id == second.id
+
+
+def test_in_quiet_hours_it_waits_until_they_are_over(project: Project, database: Engine) -> None:
+    change_params(project.root, {"monitoring.quiet_hours": {"begin": "14:00", "end": "15:00"}})
+    store(database, DRIFT)
+    project = Project(project.root)  # which reads them
+
+    assert due(project, lambda: AT) is None  # 14:13
+    assert latest(database)[0].acted == "quiet hours until 15:00 UTC"
+    assert due(project, lambda: AT + HOUR) is not None
+
+
+def test_what_accuses_a_version_that_is_live_no_more_is_not_due(project: Project, database: Engine) -> None:
+    store(database, DRIFT)
+    go_live(project.root, 4)
+
+    assert due(project, lambda: AT) is None
+
+
+class TestAlerts:
+    @pytest.fixture
+    def told(self) -> list[Message]:
+        return []
+
+    @pytest.fixture
+    def alerts(self, project: Project, database: Engine, told: list[Message]) -> Alerts:
+        return Alerts(database, project.params.alerts, [Channel("list", told.append)])
+
+    def test_a_drift_is_told_once_and_resolved_by_the_next_good_window(
+        self, alerts: Alerts, told: list[Message]
+    ) -> None:
+        for number in (1, 2):
+            tell_of(replace(DRIFT, id=number), alerts)
+        assert [message.title for message in told] == ["value has drifted under model version 3"]
+        assert "0.500 ≥ 0.25" in told[0].body
+
+        tell_of(replace(DRIFT, verdict="insufficient", signals=()), alerts)
+        assert [alert.cause for alert in alerts.open()] == ["drift of version 3: value"]
+        tell_of(replace(DRIFT, verdict="ok", signals=()), alerts)
+        assert alerts.open() == ()
+
+    def test_what_a_version_was_accused_of_ends_with_it(self, alerts: Alerts) -> None:
+        tell_of(DRIFT, alerts)
+        tell_of(replace(DRIFT, version=4), alerts)
+
+        assert [alert.cause for alert in alerts.open()] == ["drift of version 4: value"]
+
+    @pytest.mark.parametrize("change", [{"severity": "note"}, {"awaited": 1}])
+    def test_what_does_not_count_is_not_told(
+        self, alerts: Alerts, told: list[Message], change: dict[str, object]
+    ) -> None:
+        tell_of(quiet(DRIFT, change), alerts)
+        assert told == []
+
+    def test_a_training_that_came_to_nothing_is_told_until_one_succeeds(
+        self, alerts: Alerts, told: list[Message]
+    ) -> None:
+        training_failed("the gate", "9% of the rows are broken", alerts)
+        training_failed("the gate", "8% of the rows are broken", alerts)
+        assert [(message.severity, message.title) for message in told] == [
+            ("error", "training failed: the gate; the champion stays")
+        ]
+        training_succeeded(alerts)
+        assert alerts.open() == ()
+
+
+def quiet(verdict: Verdict, change: dict[str, object]) -> Verdict:
+    return replace(verdict, signals=(replace(verdict.signals[0], **change),))  # type: ignore[arg-type]
