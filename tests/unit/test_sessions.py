@@ -135,13 +135,31 @@ def test_a_session_that_goes_and_comes_again_has_a_number_it_never_had() -> None
     assert len(set(numbers)) == 4
 
 
+class Alphabet:
+    def code(self, item_id: str) -> int | None:
+        return None if item_id == "z" else ord(item_id) - ord("a")
+
+
 def test_items_of_events_that_are_not_kept_are_known_as_long_as_no_model_knows_them() -> None:
-    sessions = Sessions(limit=2)
-    sessions.add([seen(1, "ann", "a"), seen(2, "ann", "b")])
-    assert sessions.passed("ann") == []
-    sessions.add([seen(3, "ann", "c"), seen(4, "ann", "c")])
-    assert (sessions.passed("ann"), items(sessions, "ann", 0)) == (["a", "b"], ["c", "c"])
-    sessions.forget_until(1)
-    assert sessions.passed("ann") == ["b"]
-    sessions.forget_until(3)
-    assert (sessions.passed("ann"), items(sessions, "ann", 0)) == ([], ["c"])
+    sessions, alphabet = Sessions(limit=2), Alphabet()
+
+    def passed() -> list[int]:
+        return sessions.passed("ann", alphabet).tolist()
+
+    sessions.add([seen(1, "ann", "a"), seen(2, "ann", "z"), seen(3, "ann", "b")])
+    assert passed() == [0]
+    sessions.add([seen(4, "ann", "c"), seen(5, "ann", "c")])
+    assert (passed(), items(sessions, "ann", 0)) == ([0, 1], ["c", "c"])
+    assert sessions.passed("ann", Alphabet()).tolist() == [0, 1]
+    sessions.forget_until(2)
+    assert passed() == [1]
+    sessions.forget_until(4)
+    assert (passed(), items(sessions, "ann", 0)) == ([], ["c"])
+
+
+def test_an_event_that_comes_late_takes_its_place_once() -> None:
+    sessions = Sessions(limit=10)
+    sessions.add([seen(1, "ann", "a"), seen(5, "ann", "e"), seen(3, "ann", "c")])
+    before = sessions.changes("ann")
+    sessions.add([seen(seq, "ann", "x") for seq in (5, 3, 1)])
+    assert (items(sessions, "ann", 0), sessions.changes("ann")) == (["a", "c", "e"], before)

@@ -44,7 +44,7 @@ class Query:
     times: Sequence[int] | None = None
     """When each event of the history was, in µs since 1970; None where that is not known."""
     user: int = NOBODY
-    banned: Sequence[int] = ()
+    banned: Sequence[int] | np.ndarray = ()
     """Item codes that must not come."""
     allowed: np.ndarray | None = field(default=None, compare=False)
     """bool [items]; None: all."""
@@ -253,10 +253,10 @@ def _alike(queries: Sequence[Query]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _best(scores: np.ndarray, count: int, banned: Sequence[int], allowed: np.ndarray | None) -> Ranked:
+def _best(scores: np.ndarray, count: int, banned: Sequence[int] | np.ndarray, allowed: np.ndarray | None) -> Ranked:
     """The `count` highest of float [items]."""
     scores = np.where(allowed, scores, -np.inf) if allowed is not None else scores.copy()
-    scores[list(banned)] = -np.inf
+    scores[np.asarray(banned, np.int64)] = -np.inf
     codes = best(scores, count)
     return Ranked(codes, scores[codes])
 

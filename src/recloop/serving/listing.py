@@ -40,7 +40,8 @@ class Wanted:
     times: list[int] | None
     """When each event of the history was, in µs since 1970"""
     user: int
-    banned: list[int]
+    banned: np.ndarray
+    """int64: item codes"""
     allowed: np.ndarray | None
     """bool [items]; None: all"""
     unknown: list[str]
@@ -101,15 +102,17 @@ class Lister:
                     times.append(event.timestamp)
         exclude_seen = engine.info.exclude_seen if request.exclude_seen is None else request.exclude_seen
         banned = _codes(engine, request.exclude, unknown) + (history if exclude_seen else [])
+        passed = np.zeros(0, np.int64)
         if request.user_id is not None:
-            passed = sessions.passed(request.user_id) if exclude_seen and request.history is None else []
-            banned += _codes(engine, passed + sessions.dismissed(request.user_id), {})
+            banned += _codes(engine, sessions.dismissed(request.user_id), {})
+            if exclude_seen and request.history is None:
+                passed = sessions.passed(request.user_id, engine)
         k = request.k or self._serving.default_k
         return Wanted(
             history,
             times,
             NOBODY if forgotten_at else known,
-            banned,
+            np.concatenate([np.array(banned, np.int64), passed]),
             allowed_by(engine, request.filters),
             list(unknown),
             list(request.context.items()),

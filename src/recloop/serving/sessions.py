@@ -10,11 +10,44 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
 
 from recloop.serving.events import DISMISS, Seen
 from recloop.serving.tables import user_hash
+
+
+class Codes(Protocol):
+    """Who has a number for an item."""
+
+    def code(self, item_id: str) -> int | None:
+        """None: it does not know the item."""
+        ...
+
+
+class Passed(dict[str, int]):
+    """Items of events that are not kept any more → the `seq` of the newest; with the codes that were asked for last, so
+    that the list of who has done thousands of things costs no more than another."""
+
+    __slots__ = ("_codes", "_whose")
+
+    def __init__(self, items: Iterable[tuple[str, int]] = ()) -> None:
+        super().__init__(items)
+        self._whose: weakref.ref[Codes] | None = None
+        self._codes = np.zeros(0, np.int64)
+
+    def codes(self, whose: Codes) -> np.ndarray:
+        """int64: the codes of those that it knows."""
+        if self._whose is None or self._whose() is not whose:
+            self._whose, self._codes = weakref.ref(whose), np.zeros(0, np.int64)
+        fresh = [whose.code(item_id) for item_id in itertools.islice(self, len(self._codes), None)]
+        if fresh:
+            self._codes = np.append(self._codes, [-1 if code is None else code for code in fresh])
+        return self._codes[self._codes >= 0]
 
 
 @dataclass(slots=True)
@@ -24,8 +57,7 @@ class Session:
     user_id: str
     events: list[Seen] = field(default_factory=list)
     """The last ones, in order of `seq`"""
-    passed: dict[str, int] | None = None
-    """Items of events that are not kept any more → the `seq` of the newest"""
+    passed: Passed | None = None
     dismissed: dict[str, int] | None = None
     """Items the user does not want to see, whenever that was said → the `seq` of that"""
     changes: int = 0
@@ -41,19 +73,22 @@ class Session:
         if not self.events or event.seq > self.events[-1].seq:
             self.events.append(event)
         else:  # two writers crossed, or another reader was quicker
-            if any(each.seq == event.seq for each in self.events):
+            later = sum(1 for _ in itertools.takewhile(lambda each: each.seq > event.seq, reversed(self.events)))
+            place = len(self.events) - later
+            if place and self.events[place - 1].seq == event.seq:
                 return False
-            self.events = sorted([*self.events, event], key=lambda each: each.seq)
+            self.events.insert(place, event)
         if len(self.events) > limit:
             oldest = self.events.pop(0)
-            self.passed = self.passed or {}
+            self.passed = self.passed or Passed()
             self.passed[oldest.item_id] = oldest.seq
         return True
 
     def drop_events(self, until: int) -> None:
         """Drop the events up to a `seq`."""
         self.events = [event for event in self.events if event.seq > until]
-        self.passed = _later(self.passed, until)
+        passed = _later(self.passed, until)
+        self.passed = Passed(passed.items()) if passed else None
 
     def drop(self, until: int) -> None:
         """Drop all that was said up to a `seq`."""
@@ -98,11 +133,11 @@ class Sessions:
             session = self._of.get(user_id)
             return [event for event in session.events if event.seq > watermark] if session else []
 
-    def passed(self, user_id: str) -> list[str]:
-        """Items of events that are not kept any more, where there were more than are."""
+    def passed(self, user_id: str, whose: Codes) -> np.ndarray:
+        """int64: codes of items of events that are not kept any more, where there were more than are."""
         with self._lock:
             session = self._of.get(user_id)
-            return list(session.passed) if session and session.passed else []
+            return session.passed.codes(whose) if session and session.passed else np.zeros(0, np.int64)
 
     def dismissed(self, user_id: str) -> list[str]:
         """Items the user does not want to see."""
