@@ -38,7 +38,10 @@ def monitoring() -> State[Any]:
     if not (project.live / "champion.json").exists():
         return Completed(name="Nothing live", message="no model is live yet: there is nothing to monitor")
     try:
-        said = [str(judge(project))]
+        verdict = judge(project)
+        said = [str(verdict)]
+        if verdict.verdict == "worse":
+            said.append(roll_back(project, verdict))
         pending = due(project, is_over=was_cut_off)
         if pending is not None:
             asked = ask_for_retraining(project, pending)
@@ -60,6 +63,21 @@ def judge(project: Project) -> Verdict:
     with alerting(project, channels(project)) as alerts:
         tell_of(verdict, alerts)
     return verdict
+
+
+@task(name="roll back", task_run_name="roll back", cache_policy=NO_CACHE, retries=1, retry_delay_seconds=10)
+def roll_back(project: Project, verdict: Verdict) -> str:
+    """Make the version before this one champion again, which every endpoint takes up; and say so."""
+    from monitoring.run import mark_rolled_back
+    from monitoring.telling import alerting, rolled_back
+    from recloop.registry.rollback import rollback
+
+    report = rollback(project, f"verdict {verdict.id}: {verdict.reasons[0]}")
+    mark_rolled_back(project, verdict, f"rolled back: {report}")
+    with alerting(project, channels(project)) as alerts:
+        rolled_back(verdict, str(report), alerts)
+    get_run_logger().warning("%s", report)
+    return str(report)
 
 
 @task(name="ask for retraining", task_run_name="ask for retraining", cache_policy=NO_CACHE)

@@ -29,12 +29,15 @@ class LiveModel:
     """Time of the newest event it knows, µs; None where the data has no times."""
     feedback_watermark: int
     """The last event of the endpoint that it knows: a sequence number of the database."""
+    previous: int | None = None
+    """The version that was live before it"""
 
 
 class _Pointer(BaseModel):
     version: int
     folder: str
     since: datetime
+    previous: int | None = None
 
 
 class _Package(BaseModel):
@@ -62,6 +65,7 @@ def live_model(folder: Path) -> LiveModel:
         since=to_micros(pointer.since),
         newest=None if package.newest is None else to_micros(package.newest),
         feedback_watermark=package.feedback_watermark,
+        previous=pointer.previous,
     )
 
 

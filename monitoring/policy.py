@@ -90,6 +90,16 @@ def with_new_data(judgement: Judgement, new: int, learnt: int, share: float | No
     return Judgement("new data", judgement.signals, (reason, *judgement.reasons))
 
 
+def or_worse(judgement: Judgement, worse: str | None) -> Judgement:
+    """The same, or where the version does worse than the one before it: `worse`, whatever else there is.
+
+    Args:
+        judgement: what the signals say.
+        worse: by how much, for people; None: it does not.
+    """
+    return judgement if worse is None else Judgement("worse", judgement.signals, (worse, *judgement.reasons))
+
+
 def quiet_until(at: int, hours: QuietHours | None) -> str | None:
     """When the quiet hours end that `at` is in, as people read it; None: it is in none.
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
 from monitoring import verdicts
+from monitoring.figures import drift_figures, figures_snapshot, quality_figures, told
 from monitoring.live import LiveModel, live_model
-from monitoring.policy import Judgement, judge, quiet_until, with_new_data
+from monitoring.policy import Judgement, judge, or_worse, quiet_until, with_new_data
+from monitoring.probation import attribution_of, worse_than_before
+from monitoring.quality import Quality, quality_of
+from monitoring.recsys import recsys_snapshot
 from monitoring.report import write_report
 from monitoring.traffic import Compared, compare_traffic, rate
 from monitoring.verdicts import Verdict
 from monitoring.window import HOUR, Window, count_events, count_new
+from monitoring.workspace import keep
 from recloop.config import Monitoring
 from recloop.project import Project
 from recloop.storage import connect, now_us
@@ -23,6 +30,16 @@ LOOKED_BACK = 100
 """Earlier windows of a version that are remembered: for how many in a row, and for what is usual"""
 ASK_AGAIN_HOURS = 1.0
 """An event that no training has taken up by then is taken to be lost"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found in a window that is judged."""
+
+    compared: Compared
+    quality: Quality
+    snapshot: Any | None
+    """Evidently's, of the lists; None where there were none"""
 
 
 def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
@@ -45,16 +62,17 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
     with _database(project) as database:
         earlier = verdicts.judged(database, live.version, LOOKED_BACK)
         window = Window.after(earlier[0].window_to if earlier else None, at, live)
-        compared = None
+        seen = None
         with database.connect() as connection:
             events = count_events(connection, window)
             judgement = not_yet(events, window, policy)
             if judgement is None:
-                compared = _compare(connection, project, window, live, earlier)
+                seen = _look(connection, project, window, live, earlier)
                 drifted = [{signal.name for signal in verdict.signals if signal.drifted} for verdict in earlier]
-                judgement = judge(compared.findings, policy.signals, drifted)
+                judgement = judge(seen.compared.findings, policy.signals, drifted)
                 new = count_new(connection, live)
-                judgement = with_new_data(judgement, new, compared.learnt, policy.new_data)
+                judgement = with_new_data(judgement, new, seen.compared.learnt, policy.new_data)
+                judgement = or_worse(judgement, worse_than_before(connection, project.params, window, live))
         verdict = Verdict(
             id=0,
             at=at,
@@ -66,11 +84,13 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
             signals=judgement.signals,
             reasons=judgement.reasons,
             report=None,
+            quality=None if seen is None else json.loads(json.dumps(asdict(seen.quality))),
         )
         if verdict.wants_training:
             verdict = replace(verdict, acted=_waits(database, at, policy))
-        if compared is not None:
-            verdict = replace(verdict, report=_report(project, verdict, compared))
+        if seen is not None:
+            verdict = replace(verdict, report=_report(project, verdict, seen))
+            _keep(project, verdict, seen)
         return verdicts.store(database, verdict)
 
 
@@ -125,6 +145,12 @@ def mark_asked(project: Project, verdict: Verdict, how: str, clock: Callable[[],
         return verdicts.mark_asked(database, verdict, how, clock())
 
 
+def mark_rolled_back(project: Project, verdict: Verdict, how: str) -> Verdict:
+    """Note what was done about a version that does worse."""
+    with _database(project) as database:
+        return verdicts.note(database, verdict, acted=how)
+
+
 def take(project: Project, verdict_id: int, training: str) -> bool:
     """Take up a verdict in a training. False: another training has, so that there is nothing to do."""
     with _database(project) as database:
@@ -154,12 +180,18 @@ def not_yet(events: int, window: Window, policy: Monitoring) -> Judgement | None
     return None
 
 
-def _compare(
+def _look(
     connection: Connection, project: Project, window: Window, live: LiveModel, earlier: tuple[Verdict, ...]
-) -> Compared:
+) -> Seen:
     rates = [rate(verdict.events, Window(verdict.window_from, verdict.window_to)) for verdict in earlier]
-    params = project.params
-    return compare_traffic(connection, project.gated, window, live, params.monitoring, params.gate.events, rates)
+    params, policy = project.params, project.params.monitoring
+    attribution, k = attribution_of(policy), params.serving.default_k
+    shown = window.shown(live, attribution)
+    return Seen(
+        compare_traffic(connection, project.gated, window, live, policy, params.gate.events, rates),
+        quality_of(connection, shown, attribution, k, policy.clip),
+        recsys_snapshot(connection, project.gated, live, shown, attribution, k),
+    )
 
 
 def _waits(database: Engine, at: int, policy: Monitoring) -> str | None:
@@ -169,16 +201,26 @@ def _waits(database: Engine, at: int, policy: Monitoring) -> str | None:
     return cooling or (f"quiet hours until {quiet}" if quiet else None)
 
 
-def _report(project: Project, verdict: Verdict, compared: Compared) -> str:
+def _report(project: Project, verdict: Verdict, seen: Seen) -> str:
     """Write the pages; returns the path of the first, relative to the project."""
     path = write_report(
         project.reports / "drift",
         verdict.at,
-        {name: page.snapshot for name, page in compared.pages.items()},
-        "\n".join([verdict.summary(), *compared.notes]),
+        {name: page.snapshot for name, page in seen.compared.pages.items()},
+        "\n".join([verdict.summary(), *seen.compared.notes, *told(seen.quality)]),
         keep=project.params.monitoring.keep_reports,
     )
     return path.relative_to(project.root).as_posix()
+
+
+def _keep(project: Project, verdict: Verdict, seen: Seen) -> None:
+    """Put what was found into Evidently's workspace."""
+    count = project.params.monitoring.keep_reports
+    pages = {f"drift: {name}": page.snapshot for name, page in seen.compared.pages.items()}
+    signals = figures_snapshot(drift_figures(verdict.events, verdict.signals))
+    keep(project, verdict.window_to, {**pages, "signals": signals}, verdict.version, count)
+    lists = {"quality": figures_snapshot(quality_figures(seen.quality, verdict.version)), "recsys": seen.snapshot}
+    keep(project, seen.quality.end, lists, verdict.version, count)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from monitoring.alerts import Alert, Alerts
 from monitoring.channels import Channel
 from monitoring.verdicts import Verdict
+from recloop.config import Severity
 from recloop.project import Project
 from recloop.storage import connect, now_us
 
@@ -43,10 +44,26 @@ def tell_of(verdict: Verdict, alerts: Alerts) -> None:
         if signal.counts and signal.severity != "note"
     }
     for cause, signal in told.items():
-        severity = "retrain" if signal.severity == "retrain" else "warn"
+        severity: Severity = "retrain" if signal.severity == "retrain" else "warn"
         title = f"{signal.name} has drifted under model version {verdict.version}"
         alerts.raise_alert(Alert(cause, severity, title, f"{signal}\nverdict {verdict.id}"), now)
     alerts.resolve("drift of version ", now, still=told)
+    alerts.resolve(
+        "version ", now, still=() if verdict.verdict != "worse" else (f"version {verdict.version} does worse",)
+    )
+
+
+def rolled_back(verdict: Verdict, how: str, alerts: Alerts) -> None:
+    """Raise an alert: a version did worse than the one before it.
+
+    Args:
+        verdict: what says so.
+        how: what was done about it.
+        alerts: who is told.
+    """
+    title = f"model version {verdict.version} does worse than the one before it: {how}"
+    cause = f"version {verdict.version} does worse"
+    alerts.raise_alert(Alert(cause, "roll back", title, "\n".join(verdict.reasons)), now_us())
 
 
 def training_failed(kind: str, why: str, alerts: Alerts) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection
 
+from monitoring.backend import duckdb
 from monitoring.chance import distance
 from monitoring.compare import Comparison, compare
-from monitoring.features import SAMPLE, event_features, list_features, sampled, with_taken
+from monitoring.features import event_features, list_features, sampled, with_taken
 from monitoring.known import Known
 from monitoring.live import LiveModel
 from monitoring.reference import Reference, reference
@@ -30,14 +29,16 @@ from monitoring.window import (
     read_events,
     read_lateness,
     read_lists,
+    step_of,
 )
 from recloop.config import Monitoring
 
 if TYPE_CHECKING:
     import pandas as pd
-    from ibis.backends.duckdb import Backend
     from ibis.expr.types import Table
 
+LIST_WEIGHT = 10
+"""A list is so many rows: an item each"""
 FEWEST_WINDOWS = 3
 """Earlier ones that it takes to say how many events are usual"""
 
@@ -88,16 +89,17 @@ def compare_traffic(
     Raises:
         StageError: the gated data is missing or damaged.
     """
-    with _duckdb() as backend:
-        received = read_events(connection, window)
+    with duckdb() as backend:
+        step = step_of(count_events(connection, window))
+        received = read_events(connection, window, step)
         learnt = reference(backend, gated, live, policy.reference_share, span(received["timestamp"]), allowed)
         notes = [_reference_note(learnt, policy)]
-        pages = {"report": _events(connection, received, learnt, window, live, policy)}
-        if count_events(connection, window.before(live)) >= policy.min_events:
-            pages["arrival"] = _arrival(connection, window, live, policy)
+        pages = {"report": _events(connection, received, learnt, window, live, policy, step)}
+        if (before := count_events(connection, window.before(live))) >= policy.min_events:
+            pages["arrival"] = _arrival(connection, window, live, policy, step_of(before), step)
         attribution = round(policy.attribution_hours * HOUR)
         shown = window.shown(live, attribution)
-        fewest = min(count_lists(connection, part, live) for part in (shown.before(live), shown))
+        fewest = min(count_lists(connection, part, live.version) for part in (shown.before(live), shown))
         if fewest >= policy.min_events:
             pages["lists"] = _lists(connection, learnt.known, shown, live, policy, attribution)
             notes.append(
@@ -112,7 +114,7 @@ def compare_traffic(
     for page in pages.values():
         if page.left_out:
             notes.append(f"Not compared, for one side has no values: {', '.join(page.left_out)}.")
-    return Compared(pages, usual(rate(received.num_rows, window), rates), learnt.learnt, tuple(notes))
+    return Compared(pages, usual(rate(count_events(connection, window), window), rates), learnt.learnt, tuple(notes))
 
 
 def rate(events: int, window: Window) -> float:
@@ -142,18 +144,25 @@ def _reference_note(learnt: Reference, policy: Monitoring) -> str:
 
 
 def _events(
-    connection: Connection, received: pa.Table, learnt: Reference, window: Window, live: LiveModel, policy: Monitoring
+    connection: Connection,
+    received: pa.Table,
+    learnt: Reference,
+    window: Window,
+    live: LiveModel,
+    policy: Monitoring,
+    step: int,
 ) -> Comparison:
     import ibis
 
-    earlier = ibis.memtable(read_earlier(connection, window, live))
+    earlier = ibis.memtable(read_earlier(connection, window, live, step))
     current = event_features(ibis.memtable(received), learnt.known.with_earlier(earlier), learnt.vocabulary)
     return _compared(_frame(learnt.features), _frame(current), EVENT_SIGNALS, policy)
 
 
-def _arrival(connection: Connection, window: Window, live: LiveModel, policy: Monitoring) -> Comparison:
+def _arrival(connection: Connection, window: Window, live: LiveModel, policy: Monitoring, *steps: int) -> Comparison:
     """Of each user, how late their events were: a row for each degree."""
-    sides = (read_lateness(connection, part).to_pandas() for part in (window.before(live), window))
+    parts = zip((window.before(live), window), steps, strict=True)
+    sides = (read_lateness(connection, part, step).to_pandas() for part, step in parts)
     before, current = (side.assign(session=0).sort_values(["timestamp", "user_id"]) for side in sides)
     return _compared(before, current, ARRIVAL_SIGNALS, policy)
 
@@ -165,8 +174,9 @@ def _lists(
 
     sides = []
     for part in (shown.before(live), shown):
-        lists = read_lists(connection, part, live, SAMPLE)
-        answers = read_answers(connection, Window(part.start, part.end + attribution))
+        step = step_of(LIST_WEIGHT * count_lists(connection, part, live.version))
+        lists = read_lists(connection, part, live, step)
+        answers = read_answers(connection, Window(part.start, part.end + attribution), step)
         sides.append((lists["top_score"], with_taken(ibis.memtable(lists), ibis.memtable(answers), attribution)))
     scores = sides[0][0].drop_null().to_numpy()
     edges = np.unique(np.quantile(scores, np.arange(1, 10) / 10)).tolist() if len(scores) else [0.0]
@@ -190,15 +200,3 @@ def span(times: pa.ChunkedArray) -> int:
     """
     first, last = np.quantile(times.cast(pa.int64()).to_numpy(), [0.05, 0.95])
     return int((last - first) / 0.9)
-
-
-@contextmanager
-def _duckdb() -> Iterator[Backend]:
-    import ibis
-
-    with TemporaryDirectory(prefix="recloop-monitor-") as spill:
-        backend = ibis.duckdb.connect(temp_directory=spill)
-        try:
-            yield backend
-        finally:
-            backend.disconnect()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Select, case, cast, func, select
 
 from monitoring.live import LiveModel
 from recloop.data.schema import INTERACTIONS
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HOUR = 3_600_000_000
 BATCH = 10_000
+READ = 500_000
+"""About so many rows are read, of every side; of more than that, those of some users"""
 LATENESS = ((60_000_000, "within a minute"), (HOUR, "within an hour"), (24 * HOUR, "within a day"))
 ARRIVALS: dict[str, pa.DataType] = {
     "user_id": pa.string(),
@@ -86,32 +88,38 @@ def count_events(connection: Connection, window: Window) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def read_events(connection: Connection, window: Window) -> pa.Table:
-    """The events received in `window`, in order of arrival: canonical interactions."""
+def step_of(rows: int) -> int:
+    """Every how manieth user is looked at, where there are so many rows."""
+    return max(1, round(rows / READ))
+
+
+def read_events(connection: Connection, window: Window, step: int = 1) -> pa.Table:
+    """The events received in `window`, in order of arrival: canonical interactions; of every `step`-th user."""
     query = (
         select(events.c.user_id, events.c.item_id, events.c.event, events.c.value, events.c.timestamp)
-        .where(_received(window))
+        .where(_received(window), *_every(step, events.c.user_id))
         .order_by(events.c.seq)
     )
     return _read(connection, query, INTERACTIONS)
 
 
-def read_lateness(connection: Connection, window: Window) -> pa.Table:
-    """How late the events of `window` came in: user, how late, and when the first such event was received."""
+def read_lateness(connection: Connection, window: Window, step: int = 1) -> pa.Table:
+    """How late the events of `window` came in: user, how late, and when the first such event was received; of every
+    `step`-th user."""
     late = events.c.received_at - events.c.timestamp
     grade = case(*((late < limit, name) for limit, name in LATENESS), else_="later")
     query = (
         select(events.c.user_id, grade.label("lateness"), func.min(events.c.received_at))
-        .where(_received(window))
+        .where(_received(window), *_every(step, events.c.user_id))
         .group_by(events.c.user_id, "lateness")
     )
     return _read(connection, query, pa.schema(ARRIVALS))
 
 
-def read_answers(connection: Connection, window: Window) -> pa.Table:
-    """Who had to do with what in `window`, and when we were told; for lists that showed it."""
+def read_answers(connection: Connection, window: Window, step: int = 1) -> pa.Table:
+    """Who had to do with what in `window`, and when we were told, for lists that showed it; of every `step`-th user."""
     query = select(events.c.user_id, events.c.item_id, events.c.received_at).where(
-        _received(window), events.c.event != DISMISS
+        _received(window), events.c.event != DISMISS, *_every(step, events.c.user_id)
     )
     return _read(connection, query, pa.schema(ANSWERS))
 
@@ -122,25 +130,25 @@ def count_new(connection: Connection, live: LiveModel) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def read_earlier(connection: Connection, window: Window, live: LiveModel) -> pa.Table:
-    """How many events each user had that came in before `window`, but that `live` does not know."""
+def read_earlier(connection: Connection, window: Window, live: LiveModel, step: int = 1) -> pa.Table:
+    """How many events every `step`-th user had that came in before `window`, but that `live` does not know."""
     query = (
         select(events.c.user_id, func.count())
         .where(events.c.seq > live.feedback_watermark, events.c.received_at < window.start)
+        .where(*_every(step, events.c.user_id))
         .group_by(events.c.user_id)
     )
     return _read(connection, query, pa.schema(COUNTS))
 
 
-def count_lists(connection: Connection, window: Window, live: LiveModel) -> int:
-    """How many lists `live` served in `window`."""
-    query = select(func.count()).select_from(impressions).where(*_served(window, live))
+def count_lists(connection: Connection, window: Window, version: int) -> int:
+    """How many lists a version served in `window`."""
+    query = select(func.count()).select_from(impressions).where(*_served(window, version))
     return int(connection.execute(query).scalar_one())
 
 
-def read_lists(connection: Connection, window: Window, live: LiveModel, limit: int) -> pa.Table:
-    """The lists `live` served in `window`; every n-th, so that there are at most about `limit`."""
-    step = max(1, -(-count_lists(connection, window, live) // limit))
+def read_lists(connection: Connection, window: Window, live: LiveModel, step: int = 1) -> pa.Table:
+    """The lists `live` served in `window` to every `step`-th user; of those for nobody every `step`-th."""
     query = (
         select(
             impressions.c.seq,
@@ -150,7 +158,7 @@ def read_lists(connection: Connection, window: Window, live: LiveModel, limit: i
             impressions.c["items"],
             impressions.c.scores,
         )
-        .where(*_served(window, live), impressions.c.seq % step == 0)
+        .where(*_served(window, live.version), *_every(step, impressions.c.user_id, impressions.c.seq))
         .order_by(impressions.c.seq)
     )
 
@@ -161,13 +169,21 @@ def read_lists(connection: Connection, window: Window, live: LiveModel, limit: i
     return _read(connection, query, pa.schema(LISTS), top_first)
 
 
+def _every(step: int, user_id: Column[Any], seq: Column[Any] | None = None) -> tuple[ColumnElement[bool], ...]:
+    """The same users each time, so that of each there is all."""
+    if step == 1:
+        return ()
+    user = func.abs(cast(func.hashtext(user_id), BigInteger)) % step == 0
+    return (user if seq is None else user | (user_id.is_(None) & (seq % step == 0)),)
+
+
 def _received(window: Window) -> ColumnElement[bool]:
     return (events.c.received_at >= window.start) & (events.c.received_at < window.end)
 
 
-def _served(window: Window, live: LiveModel) -> tuple[ColumnElement[bool], ...]:
+def _served(window: Window, version: int) -> tuple[ColumnElement[bool], ...]:
     shown_at = impressions.c.served_at
-    return impressions.c.version == live.version, shown_at >= window.start, shown_at < window.end
+    return impressions.c.version == version, shown_at >= window.start, shown_at < window.end
 
 
 def _read(connection: Connection, query: Select[Any], schema: pa.Schema, row_of: Any = tuple) -> pa.Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,12 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
         cursor.execute("PRAGMA synchronous=FULL")
     finally:
         cursor.close()
+    connection.create_function("hashtext", 1, _hashtext, deterministic=True)  # as PostgreSQL has one
+
+
+def _hashtext(text: str | None) -> int | None:
+    """A number for a text, the same each time; not PostgreSQL's."""
+    return None if text is None else zlib.crc32(text.encode())
 
 
 def _persist(execute: Callable[[], object], seconds: float) -> None:

@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import insert
 
+from monitoring.live import live_model
+from monitoring.probation import worse_than_before
 from monitoring.report import write_report
 from monitoring.run import monitor
 from monitoring.verdicts import Verdict, latest
-from monitoring.window import HOUR
+from monitoring.window import HOUR, Window
 from recloop.data.schema import INTERACTIONS, ITEMS
 from recloop.errors import RecloopError, RegistryError, StageError
 from recloop.project import Project
@@ -100,7 +102,7 @@ def receive(project: Project, world: World, at: int, count: int = TRAFFIC) -> No
     database.dispose()
 
 
-def serve(project: Project, at: int, strategy: str, count: int = 1500) -> None:
+def serve(project: Project, at: int, strategy: str, count: int = 1500, version: int = 1) -> None:
     rng = np.random.default_rng(3)
     database = connect(project.database_url)
     with database.begin() as connection:
@@ -109,7 +111,7 @@ def serve(project: Project, at: int, strategy: str, count: int = 1500) -> None:
                 "request_id": f"{at}-{n}",
                 "user_id": f"u{n // 5}",
                 "served_at": at + n,
-                "version": 1,
+                "version": version,
                 "variant": "champion",
                 "strategy": strategy,
                 "items": [f"i{item}" for item in rng.integers(CATALOGUE, size=5)],
@@ -292,3 +294,68 @@ def test_served_lists_are_compared_with_what_the_same_version_served_before(proj
     assert figures["top_score"].threshold is None
     assert (project.root / str(verdict.report)).with_name("lists.html").stat().st_size < 5_000_000
     assert 'href="lists.html"' in (project.root / str(verdict.report)).read_text(encoding="utf-8")
+
+
+def take(project: Project, at: int, share: float, count: int = 1500) -> None:
+    """Let users click on the first item of so many of the lists that `serve` made."""
+    database = connect(project.database_url)
+    with database.begin() as connection:
+        shown = connection.execute(impressions.select().where(impressions.c.served_at >= at)).all()
+        rows = [
+            {
+                "event_id": f"taken {row.request_id}",
+                "user_id": row.user_id,
+                "item_id": row.items[0],
+                "event": "rating",
+                "value": 3.0,
+                "timestamp": at + MINUTE,
+                "received_at": at + MINUTE,
+                "request_id": row.request_id,
+            }
+            for number, row in enumerate(shown[:count])
+            if number % 100 < 100 * share
+        ]
+        connection.execute(insert(events), rows)
+    database.dispose()
+
+
+@evidently
+def test_a_version_on_probation_that_does_worse_than_the_one_before_it_is_found_out(project: Project) -> None:
+    show_two_versions(project, 0.1)
+    receive(project, World(), SINCE + MINUTE)
+
+    verdict = monitor(project, lambda: SINCE + 3 * HOUR)
+
+    assert verdict.verdict == "worse"
+    assert verdict.reasons[0].startswith("NDCG@10 of what was shown is 0.1")
+    assert "under version 1: -0.3" in verdict.reasons[0]
+    assert verdict.quality is not None
+    assert verdict.quality["overall"]["lists"] == 1500
+    assert verdict.quality["overall"]["hit_rate"]["mean"] == pytest.approx(0.1, abs=0.1)
+    assert verdict.report is not None
+    assert "All lists: 1,500 shown to 300 users, NDCG@10 0.1" in (project.root / verdict.report).read_text()
+    names = {json.loads(path.read_text())["name"] for path in project.reports.glob("evidently/*/snapshots/*.json")}
+    assert names == {"drift: report", "signals", "quality", "recsys"}
+
+
+@pytest.mark.parametrize(("share", "hours", "worse"), [(0.1, 3, True), (0.5, 3, False), (0.1, 100, False)])
+def test_only_on_probation_is_a_version_compared_with_the_one_before_it(
+    project: Project, share: float, hours: int, worse: bool
+) -> None:
+    show_two_versions(project, share)
+    database = connect(project.database_url)
+    with database.connect() as connection:
+        window = Window(SINCE, SINCE + hours * HOUR)
+        found = worse_than_before(connection, project.params, window, live_model(project.live))
+    database.dispose()
+
+    assert (found is not None) is worse
+
+
+def show_two_versions(project: Project, share: float) -> None:
+    """Version 1, of whose lists half were taken, and then version 2, of whose lists so many were."""
+    pointer = json.loads((project.live / "champion.json").read_text())
+    (project.live / "champion.json").write_text(json.dumps(pointer | {"version": 2, "previous": 1}))
+    for version, start, taken in ((1, SINCE - HOUR, 0.5), (2, SINCE + MINUTE, share)):
+        serve(project, start, "model", version=version)
+        take(project, start, taken)

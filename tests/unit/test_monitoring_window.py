@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from monitoring.live import LiveModel, live_model
-from monitoring.window import HOUR, Window, count_events, count_lists, read_earlier, read_events, read_lists
+from monitoring.window import (
+    HOUR,
+    Window,
+    count_events,
+    count_lists,
+    read_answers,
+    read_earlier,
+    read_events,
+    read_lateness,
+    read_lists,
+)
 from recloop.data.schema import INTERACTIONS
 from recloop.errors import RegistryError, StageError
 from recloop.serving.events import events
@@ -22,8 +33,8 @@ LIVE = LiveModel(version=2, since=10 * HOUR, newest=None, feedback_watermark=1)
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
-    engine = connect(f"sqlite:///{tmp_path}/recloop.db")
+def connection(database_url: str) -> Iterator[Connection]:
+    engine = connect(database_url)
     with engine.begin() as opened:
         yield opened
     engine.dispose()
@@ -47,10 +58,16 @@ def receive(connection: Connection, *arrivals: tuple[str, int], timestamp: int =
     connection.execute(insert(events), rows)
 
 
-def serve(connection: Connection, served_at: int, version: int = 2, scores: tuple[float, ...] = (0.5, 0.25)) -> None:
+def serve(
+    connection: Connection,
+    served_at: int,
+    version: int = 2,
+    scores: tuple[float, ...] = (0.5, 0.25),
+    user: str | None = "u",
+) -> None:
     row = {
         "request_id": "r",
-        "user_id": "u",
+        "user_id": user,
         "served_at": served_at,
         "version": version,
         "variant": "champion",
@@ -109,7 +126,7 @@ def test_a_clients_clock_does_not_move_an_event_into_the_window(connection: Conn
 def test_an_empty_database_is_an_empty_table(connection: Connection) -> None:
     assert read_events(connection, Window(0, NOW)).num_rows == 0
     assert read_events(connection, Window(0, NOW)).schema == INTERACTIONS
-    assert read_lists(connection, Window(0, NOW), LIVE, 10).num_rows == 0
+    assert read_lists(connection, Window(0, NOW), LIVE).num_rows == 0
 
 
 def test_earlier_events_are_those_before_the_window_that_the_model_does_not_know(
@@ -130,23 +147,37 @@ def test_lists_of_another_version_do_not_count(connection: Connection) -> None:
     serve(connection, 150, version=1)
     serve(connection, 200)
 
-    assert count_lists(connection, Window(100, 200), LIVE) == 1
+    assert count_lists(connection, Window(100, 200), LIVE.version) == 1
 
 
 def test_a_list_has_its_items_and_the_score_of_the_first(connection: Connection) -> None:
     serve(connection, 150)
     serve(connection, 151, scores=())
 
-    found = read_lists(connection, Window(100, 200), LIVE, 10).to_pylist()
+    found = read_lists(connection, Window(100, 200), LIVE).to_pylist()
 
     assert [(row["items"], row["top_score"]) for row in found] == [(["i2", "i1"], 0.5), (["i2", "i1"], None)]
 
 
-def test_of_many_lists_every_nth_is_read(connection: Connection) -> None:
-    for _ in range(10):
-        serve(connection, 150)
+def test_of_too_many_all_is_read_of_the_same_users(connection: Connection) -> None:
+    users = [f"user {number}" for number in range(200)]
+    receive(connection, *[(user, 150) for user in users for _ in range(3)])
+    for user in users:
+        serve(connection, 150, user=user)
+    for _ in range(40):
+        serve(connection, 150, user=None)
+    window = Window(100, 200)
 
-    assert read_lists(connection, Window(100, 200), LIVE, 4)["seq"].to_pylist() == [3, 6, 9]
+    of_events = Counter(read_events(connection, window, 4)["user_id"].to_pylist())
+    of_lists = Counter(read_lists(connection, window, LIVE, 4)["user_id"].to_pylist())
+
+    assert 30 < len(of_events) < 70
+    assert set(of_events.values()) == {3}
+    assert of_lists.pop(None) == 10
+    assert of_lists.keys() == of_events.keys()
+    assert set(read_answers(connection, window, 4)["user_id"].to_pylist()) == of_events.keys()
+    assert set(read_lateness(connection, window, 4)["user_id"].to_pylist()) == of_events.keys()
+    assert set(read_earlier(connection, Window(160, 200), LIVE, 4)["user_id"].to_pylist()) == of_events.keys()
 
 
 def test_lists_before_the_window_are_those_since_the_model_went_live() -> None:
@@ -169,7 +200,7 @@ def write_live(folder: Path, **package: object) -> None:
 
 def test_the_live_model_is_what_the_pointer_and_its_package_say(tmp_path: Path) -> None:
     write_live(tmp_path)
-    assert live_model(tmp_path) == LiveModel(version=4, since=0, newest=1_000_002, feedback_watermark=9)
+    assert live_model(tmp_path) == LiveModel(version=4, since=0, newest=1_000_002, feedback_watermark=9, previous=3)
 
 
 def test_without_a_champion_the_remedy_is_named(tmp_path: Path) -> None:

@@ -64,19 +64,33 @@ def intervals(values: Mapping[str, np.ndarray], *, samples: int, confidence: flo
         )
     mean = np.array([each.mean() for each in values.values()])
     apart = table - mean  # summed up instead of the values, it leaves no rounding where all users are alike
-    rng = np.random.default_rng(seed)
-    rows = max(1, DRAWS // users)
-    drawn = np.concatenate(
-        [
-            _times_drawn(rng.integers(users, size=(min(rows, samples - start), users))) @ apart
-            for start in range(0, samples, rows)
-        ]
-    )
+    drawn = drawn_sums(apart, samples=samples, seed=seed)
     tail = (1 - confidence) / 2
     low, high = mean + np.quantile(drawn, [tail, 1 - tail], axis=0) / users
     return {
         name: Interval(float(mean[place]), float(low[place]), float(high[place])) for place, name in enumerate(values)
     }
+
+
+def drawn_sums(table: np.ndarray, *, samples: int, seed: int) -> np.ndarray:
+    """What users have together, who are drawn with replacement, as many as there are.
+
+    Args:
+        table: float64 [users, columns], at least one user.
+        samples, seed: as in `interval`.
+
+    Returns:
+        float64 [samples, columns]
+    """
+    users = len(table)
+    rng = np.random.default_rng(seed)
+    rows = max(1, DRAWS // users)
+    return np.concatenate(
+        [
+            _times_drawn(rng.integers(users, size=(min(rows, samples - start), users))) @ table
+            for start in range(0, samples, rows)
+        ]
+    )
 
 
 def _times_drawn(draws: np.ndarray) -> np.ndarray:
