@@ -69,11 +69,27 @@ class Server:
         Raises:
             PlatformError: there is no such deployment, or it has not ended in time.
         """
+        return self.ended(self.start(deployment, parameters), seconds=seconds, on_task=on_task)
+
+    def start(self, deployment: str, parameters: Mapping[str, Any] | None = None) -> UUID:
+        """Start a deployment (`flow/name`). The id of its run.
+
+        Raises:
+            PlatformError: there is no such deployment.
+        """
         with SyncPrefectClient(self._api_url) as client:
-            run = client.create_flow_run_from_deployment(
+            return client.create_flow_run_from_deployment(
                 _deployment(client, deployment), parameters=dict(parameters or {})
-            )
-            return self._ended(client, run.id, seconds, on_task)
+            ).id
+
+    def ended(self, run: UUID, *, seconds: float, on_task: OnTask = lambda _name, _state: None) -> Run:
+        """Wait for the end of a run.
+
+        Raises:
+            PlatformError: it has not ended in time.
+        """
+        with SyncPrefectClient(self._api_url) as client:
+            return self._ended(client, run, seconds, on_task)
 
     def triggered(
         self,

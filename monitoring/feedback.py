@@ -12,13 +12,13 @@ The engine below parses, unnests and joins; what comes out is an Ibis table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from sqlalchemy import Connection, Select, Text, cast, select
+from sqlalchemy import Connection, Select, Text, cast, func, select
 
-from monitoring.window import Window
+from monitoring.window import Window, count_events, every_user, step_of
 from recloop.serving.events import DISMISS, events
 from recloop.serving.impressions import impressions
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ibis.expr.types import Table
 
 BATCH = 20_000
+ROWS_OF_A_LIST = 5
+"""As many events take as much memory"""
 SHADOW = "shadow"
 LISTS = pa.schema(
     {
@@ -66,6 +68,8 @@ class Feedback:
     """list, place, kind: none twice"""
     kinds: tuple[str, ...]
     """The kinds of event that occur in `acts` of lists that were shown, in order"""
+    step: int = 1
+    """Where there were too many lists to read them all: those of every how manieth user these are"""
 
 
 def read_feedback(backend: Backend, connection: Connection, window: Window, attribution: int) -> Feedback:
@@ -79,6 +83,14 @@ def read_feedback(backend: Backend, connection: Connection, window: Window, attr
     """
     # Lists after the window are read, too: what a user took from one of them does not count for an earlier one.
     until = window.end + attribution
+    shown = (
+        impressions.c.served_at >= window.start, impressions.c.served_at < until, impressions.c.user_id.is_not(None)
+    )  # fmt: skip
+    counted = select(func.count()).select_from(impressions).where(*shown)
+    step = max(
+        step_of(ROWS_OF_A_LIST * int(connection.execute(counted).scalar_one())),
+        step_of(count_events(connection, Window(window.start, until))),
+    )
     lists = select(
         impressions.c.seq,
         impressions.c.request_id,
@@ -90,9 +102,7 @@ def read_feedback(backend: Backend, connection: Connection, window: Window, attr
         cast(impressions.c["items"], Text),
         cast(impressions.c.chances, Text),
         impressions.c.history_length,
-    ).where(
-        impressions.c.served_at >= window.start, impressions.c.served_at < until, impressions.c.user_id.is_not(None)
-    )
+    ).where(*shown, *every_user(step, impressions.c.user_id))
     acts = select(
         events.c.seq,
         events.c.user_id,
@@ -100,8 +110,14 @@ def read_feedback(backend: Backend, connection: Connection, window: Window, attr
         events.c.event,
         events.c.received_at,
         events.c.request_id,
-    ).where(events.c.received_at >= window.start, events.c.received_at < until, events.c.event != DISMISS)
-    return attributed(backend, _read(connection, lists, LISTS), _read(connection, acts, EVENTS), window, attribution)
+    ).where(
+        events.c.received_at >= window.start,
+        events.c.received_at < until,
+        events.c.event != DISMISS,
+        *every_user(step, events.c.user_id),
+    )
+    found = attributed(backend, _read(connection, lists, LISTS), _read(connection, acts, EVENTS), window, attribution)
+    return replace(found, step=step)
 
 
 def attributed(backend: Backend, lists: pa.Table, acts: pa.Table, window: Window, attribution: int) -> Feedback:

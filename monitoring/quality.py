@@ -111,7 +111,8 @@ def quality_of(connection: Connection, window: Window, attribution: int, k: int,
         seed: of the users drawn for the intervals.
     """
     with duckdb() as backend:
-        tallies = Tallies(backend, read_feedback(backend, connection, window, attribution), k)
+        feedback = read_feedback(backend, connection, window, attribution)
+        tallies = Tallies(backend, feedback, k)
         everything, groups, versions = tallies.by(), tallies.by("group"), tallies.by("version", "variant")
     judge = _Judge({**everything, **groups, **versions}, k, clip, seed) if versions else None
     return Quality(
@@ -127,8 +128,14 @@ def quality_of(connection: Connection, window: Window, attribution: int, k: int,
         ),
         groups={str(name): judge.figures((name,)) for (name,) in groups if judge},
         looked_at=judge.looked_at if judge else None,
-        notes=(judge.too_few,) if judge and judge.too_few else (),
+        notes=_notes(feedback.step, judge),
     )
+
+
+def _notes(step: int, judge: _Judge | None) -> tuple[str, ...]:
+    few = judge.too_few if judge else None
+    part = f"The lists are those of one user in {step}: there were too many to read them all." if step > 1 else None
+    return tuple(note for note in (part, few) if note)
 
 
 def record_of(connection: Connection, window: Window, attribution: int, k: int, version: int) -> Record | None:

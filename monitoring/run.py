@@ -23,6 +23,7 @@ from monitoring.verdicts import Verdict
 from monitoring.window import HOUR, Window, count_events, count_new
 from monitoring.workspace import keep
 from recloop.config import Monitoring
+from recloop.exclusive import Lock
 from recloop.project import Project
 from recloop.storage import connect, now_us
 
@@ -55,11 +56,12 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
     Raises:
         RegistryError: no model is live.
         StageError: the gated data is missing or damaged.
+        PlatformError: another process judges the same window.
     """
     policy = project.params.monitoring
     live = live_model(project.live)
     at = clock()
-    with _database(project) as database:
+    with Lock(project.var / "monitor.lock", "a monitor"), _database(project) as database:
         earlier = verdicts.judged(database, live.version, LOOKED_BACK)
         window = Window.after(earlier[0].window_to if earlier else None, at, live)
         seen = None

@@ -97,7 +97,7 @@ def read_events(connection: Connection, window: Window, step: int = 1) -> pa.Tab
     """The events received in `window`, in order of arrival: canonical interactions; of every `step`-th user."""
     query = (
         select(events.c.user_id, events.c.item_id, events.c.event, events.c.value, events.c.timestamp)
-        .where(_received(window), *_every(step, events.c.user_id))
+        .where(_received(window), *every_user(step, events.c.user_id))
         .order_by(events.c.seq)
     )
     return _read(connection, query, INTERACTIONS)
@@ -110,7 +110,7 @@ def read_lateness(connection: Connection, window: Window, step: int = 1) -> pa.T
     grade = case(*((late < limit, name) for limit, name in LATENESS), else_="later")
     query = (
         select(events.c.user_id, grade.label("lateness"), func.min(events.c.received_at))
-        .where(_received(window), *_every(step, events.c.user_id))
+        .where(_received(window), *every_user(step, events.c.user_id))
         .group_by(events.c.user_id, "lateness")
     )
     return _read(connection, query, pa.schema(ARRIVALS))
@@ -119,7 +119,7 @@ def read_lateness(connection: Connection, window: Window, step: int = 1) -> pa.T
 def read_answers(connection: Connection, window: Window, step: int = 1) -> pa.Table:
     """Who had to do with what in `window`, and when we were told, for lists that showed it; of every `step`-th user."""
     query = select(events.c.user_id, events.c.item_id, events.c.received_at).where(
-        _received(window), events.c.event != DISMISS, *_every(step, events.c.user_id)
+        _received(window), events.c.event != DISMISS, *every_user(step, events.c.user_id)
     )
     return _read(connection, query, pa.schema(ANSWERS))
 
@@ -135,7 +135,7 @@ def read_earlier(connection: Connection, window: Window, live: LiveModel, step: 
     query = (
         select(events.c.user_id, func.count())
         .where(events.c.seq > live.feedback_watermark, events.c.received_at < window.start)
-        .where(*_every(step, events.c.user_id))
+        .where(*every_user(step, events.c.user_id))
         .group_by(events.c.user_id)
     )
     return _read(connection, query, pa.schema(COUNTS))
@@ -158,7 +158,7 @@ def read_lists(connection: Connection, window: Window, live: LiveModel, step: in
             impressions.c["items"],
             impressions.c.scores,
         )
-        .where(*_served(window, live.version), *_every(step, impressions.c.user_id, impressions.c.seq))
+        .where(*_served(window, live.version), *every_user(step, impressions.c.user_id, impressions.c.seq))
         .order_by(impressions.c.seq)
     )
 
@@ -169,8 +169,9 @@ def read_lists(connection: Connection, window: Window, live: LiveModel, step: in
     return _read(connection, query, pa.schema(LISTS), top_first)
 
 
-def _every(step: int, user_id: Column[Any], seq: Column[Any] | None = None) -> tuple[ColumnElement[bool], ...]:
-    """The same users each time, so that of each there is all."""
+def every_user(step: int, user_id: Column[Any], seq: Column[Any] | None = None) -> tuple[ColumnElement[bool], ...]:
+    """Lets through every `step`-th user, the same ones each time, so that of each there is all; and of rows for nobody
+    as many, by their `seq`."""
     if step == 1:
         return ()
     user = func.abs(cast(func.hashtext(user_id), BigInteger)) % step == 0

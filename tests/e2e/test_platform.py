@@ -8,18 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from flows.client import Run, Server
+from flows.monitoring import was_cut_off
 from tests.conftest import clone_checkout
 
 pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(900)]
@@ -45,6 +48,7 @@ stages:
 """
 GATE = """\
 if [ -e HANG ]; then echo $$ > hangs; exec sleep 600; fi
+if [ -e SLOW ]; then touch slow; while [ -e SLOW ]; do sleep 0.1; done; fi
 echo 'recloop: 40% of the rows are rubbish' >&2
 echo '  → mend the source' >&2
 exit 3
@@ -213,6 +217,72 @@ def test_each_stage_of_dvc_is_a_task_that_says_what_came_of_it(trainings: Traini
         "train@mf": "NotReady",
         "train@sasrec": "NotReady",
     }
+
+
+@pytest.fixture
+def slow_training(platform: Platform, trainings: Trainings) -> Iterator[Future[Run]]:
+    """A training that waits in the gate until `SLOW` is gone."""
+    server, slow = Server(platform.api), platform.root / "SLOW"
+    slow.touch()
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(patiently, server, {"reason": "I asked for a slow one"})
+        try:
+            until(lambda: (platform.root / "slow").exists(), SECONDS)
+            yield run
+        finally:
+            slow.unlink(missing_ok=True)
+            (platform.root / "slow").unlink()
+
+
+def patiently(server: Server, parameters: dict[str, object]) -> Run:
+    """Start a training, and wait for its end, whether the server answers meanwhile or not."""
+    run_id = server.start("training/production", parameters)
+    while True:
+        try:
+            return server.ended(run_id, seconds=SECONDS)
+        except httpx.TransportError:
+            time.sleep(0.5)
+
+
+def test_a_training_goes_on_while_the_prefect_server_is_killed_and_comes_back(
+    platform: Platform, slow_training: Future[Run]
+) -> None:
+    servers = [each for each in psutil.Process(platform.process.pid).children() if "server" in each.cmdline()]
+    (server,) = [each for each in servers if "prefect" in " ".join(each.cmdline())]
+    server.kill()
+    until(lambda: not server.is_running())
+    until(lambda: is_healthy(platform), SECONDS)
+    (platform.root / "SLOW").unlink()
+
+    run = slow_training.result(SECONDS)
+
+    assert run.state == "Stopped by the gate", run
+    assert run.message.startswith("stage gate: 40% of the rows are rubbish")
+
+
+def test_a_training_that_is_killed_is_known_to_have_been_cut_off(
+    platform: Platform, slow_training: Future[Run]
+) -> None:
+    (worker,) = [
+        process
+        for process in psutil.process_iter()
+        if works_on(platform.root, process) and process.cmdline()[1:] == ["-m", "prefect.engine"]
+    ]
+    worker.kill()
+
+    run = slow_training.result(SECONDS)
+
+    assert run.state == "Crashed"
+    with temporary_settings({PREFECT_API_URL: platform.api}):
+        assert was_cut_off(run.id)
+        assert was_cut_off(str(uuid4())), "one that nobody knows"
+
+
+def is_healthy(platform: Platform) -> bool:
+    try:
+        return httpx.get(f"{platform.api}/health").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_the_monitor_says_when_there_is_nothing_to_monitor(platform: Platform) -> None:

@@ -17,9 +17,10 @@ from ruamel.yaml import YAML
 from flows import monitoring, training
 from flows.deploy import declared_in
 from flows.events import emit
+from monitoring.channels import Channel, Message
 from monitoring.policy import Signal
 from monitoring.verdicts import Verdict
-from recloop.errors import GateError, PlatformError, StageError
+from recloop.errors import GateError, PlatformError, RegistryError, StageError
 from recloop.pipeline import repro
 from recloop.platform import POOL, WORKERS
 from recloop.project import Project
@@ -172,6 +173,32 @@ class TestTraining:
             "| sasrec | 0.12 |",
             "| mf | 0.10 |",
         ]
+
+    @pytest.mark.parametrize(
+        ("error", "state", "cause"),
+        [
+            (GateError("9% of the rows are broken"), "Stopped by the gate", "training failed: the gate"),
+            (RegistryError("MLflow does not answer", remedy="start it"), "Failed", "training failed: RegistryError"),
+        ],
+    )
+    def test_what_comes_to_nothing_is_told_and_the_champion_stays(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, cause: str
+    ) -> None:
+        (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+        live = tmp_path / "var" / "live" / "champion.json"
+        live.parent.mkdir(parents=True)
+        live.write_text("{}")
+
+        def fails(_project: Project) -> None:
+            raise error
+
+        monkeypatch.setattr(training, "take_feedback", fails)
+        project, told = Project(tmp_path), list[Message]()
+        for _ in range(2):
+            found = training.train(project, "a person asked", [Channel("list", told.append)])
+        assert (found.name, found.message) == (state, str(error))
+        assert [message.cause for message in told] == [cause], "once"
+        assert live.read_text() == "{}"
 
 
 class TestFollowUp:

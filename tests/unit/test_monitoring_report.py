@@ -21,7 +21,8 @@ from monitoring.run import monitor
 from monitoring.verdicts import Verdict, latest
 from monitoring.window import HOUR, Window
 from recloop.data.schema import INTERACTIONS, ITEMS
-from recloop.errors import RecloopError, RegistryError, StageError
+from recloop.errors import PlatformError, RecloopError, RegistryError, StageError
+from recloop.exclusive import Lock
 from recloop.project import Project
 from recloop.serving.events import events
 from recloop.serving.impressions import impressions
@@ -143,6 +144,13 @@ def test_an_empty_database_is_insufficient_and_no_error(project: Project) -> Non
     assert verdict.reasons == ("0 events in the window; monitoring.min_events is 1,000",)
     assert verdict.report is None
     assert not (project.reports / "drift").exists()
+
+
+def test_two_monitors_at_once_do_not_judge_the_same_window_twice(project: Project) -> None:
+    with Lock(project.var / "monitor.lock", "a monitor"), pytest.raises(PlatformError, match="a monitor runs already"):
+        monitor(project, lambda: SINCE + HOUR)
+
+    assert monitor(project, lambda: SINCE + HOUR).id == 1
 
 
 def test_without_a_champion_there_is_nothing_to_judge(project: Project) -> None:
