@@ -13,10 +13,10 @@ INSTALLED := $(VENV)/.installed
 PEERS := benchmarks/.peers-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve platform history test lint types audit check lock clean bench-serving bench-soak bench-monitoring bench-quality bench-variants bench-memory bench-index bench-training data-file
+.PHONY: help setup demo train serve platform history test lint types audit check lock clean bench-serving bench-soak bench-monitoring bench-loop bench-warm-start bench-window bench-quality bench-variants bench-memory bench-index bench-training data-file
 
 help: ## list the verbs
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install everything into .venv, from the lock
 
@@ -96,6 +96,15 @@ bench-serving: setup ## speed of the endpoint on DATA=file beside BentoML, Starl
 
 bench-monitoring: setup ## false alarms, and injected drifts that are seen: DATA=folder with MovieLens' ratings.csv and movies.csv (half an hour)
 	@$(BIN)/python -m benchmarks.monitoring $(if $(DATA),--data $(DATA),--table) $(ARGS)
+
+bench-loop: setup ## what each policy of retraining keeps and costs, on MovieLens-100K and on DATA=folder with ratings.csv and movies.csv (half an hour)
+	@$(BIN)/python -m benchmarks.loop $(if $(DATA),--data $(DATA),--table) $(ARGS)
+
+bench-warm-start: data-file setup ## what a retraining gains or loses by beginning from the champion, on DATA=ratings.csv of MovieLens (ten minutes)
+	@$(BIN)/python -m benchmarks.warm_start --data $(DATA) $(ARGS)
+
+bench-window: setup ## time and memory of the monitor on a window of ten million events (ten minutes)
+	@$(BIN)/python -m benchmarks.window $(ARGS)
 
 bench-soak: data-file setup ## ten minutes of the endpoint at half load on DATA=file, memory watched, with a picture
 	@$(BIN)/python -m benchmarks.soak --data $(DATA) $(ARGS)

@@ -31,7 +31,7 @@ def leave_one_out(path: Path, time_ties: TimeTies = "forward") -> Prepared:
     with tempfile.TemporaryDirectory(prefix="recloop-bench-") as folder:
         raw, prepared = Path(folder) / "raw", Path(folder) / "prepared"
         try:
-            ingest(_source(path), raw, base=path.parent)
+            ingest(source_of(path), raw, base=path.parent)
             prepare(raw, prepared, Prepare(min_user_events=1, time_ties=time_ties), Split(kind="leave_one_out"))
         except RecloopError as error:  # its remedy is about params.yaml
             raise SourceError(error.message, remedy=REMEDY) from error
@@ -48,7 +48,12 @@ def name_of(path: Path) -> str:
     return path.resolve().parent.name if has_times(path) else path.stem
 
 
-def _source(path: Path) -> Sequences | Table:
+def source_of(path: Path) -> Sequences | Table:
+    """The file as the project's own sources read it.
+
+    Raises:
+        SourceError: it is missing, or a table of another form.
+    """
     if not path.is_file():
         raise SourceError(f"{path} is {'a folder' if path.is_dir() else 'missing'}")
     if not has_times(path):

@@ -51,7 +51,7 @@ WINDOWS = 3
 """That a drift lasts"""
 LISTS = 2
 """Windows' worth of earlier lists, which a window's are compared with"""
-LISTED, READ, SHOWN = 10, 20, 4
+LISTED, READ, SHOWN = 20, 20, 4
 """Items of a list, those of a user's that it is made from, and lists of a visit"""
 DAY = 86_400_000_000
 ROWS = ["user_id", "item_id", "event", "value", "timestamp"]

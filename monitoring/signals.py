@@ -21,7 +21,7 @@ EVENT_SIGNALS = (
 )  # fmt: skip
 ARRIVAL_SIGNALS = ("lateness",)
 LIST_SIGNALS = ("strategy", "taken", "list_popularity", "top_score")
-ONLY_LESS = {"taken": "something"}
+ONLY_LESS = {"unknown_items": "known", "taken": "something"}
 """Signal → the category that may grow as it likes"""
 
 

@@ -105,6 +105,14 @@ def prepare() -> None:
 
 
 @app.command()
+def warm() -> None:
+    """Stage: make the folder of the champion to begin from. There is none in it before a snapshot takes one."""
+    from recloop.data.warm import ensure_warm
+
+    print(ensure_warm(Project.find().warm))
+
+
+@app.command()
 def train(model: ModelName) -> None:
     """Stage: train one model. Under `torchrun` its processes do it together."""
     from recloop.registry.stages import train
@@ -152,7 +160,8 @@ def tune(
 
 @app.command()
 def snapshot() -> None:
-    """Take the endpoint's events for the next training. They go into data/feedback, versioned by DVC."""
+    """Take the endpoint's events for the next training. They go into data/feedback, versioned by DVC; with
+    train.warm_start the live champion goes into data/warm, too."""
     from recloop.pipeline.snapshot import snapshot
 
     print(snapshot(Project.find()))
@@ -319,10 +328,47 @@ def mlflow(
 
 @app.command()
 def monitor() -> None:
-    """Compare served traffic with the training reference. The verdict is kept."""
+    """Compare served traffic with the training reference. The verdict is kept, and who is to know is alerted."""
+    from monitoring.channels import channels_of
     from monitoring.run import monitor
+    from monitoring.telling import alerting, tell_of
 
-    print(monitor(Project.find()))
+    project = Project.find()
+    with alerting(project, channels_of(project)) as alerts:
+        verdict = monitor(project)
+        tell_of(verdict, alerts)
+    print(verdict)
+
+
+@app.command()
+def alerts() -> None:
+    """What is wrong at present, and who could not be told."""
+    from monitoring.alerts import Alerts, describe
+
+    print(describe(Alerts(_database(), Project.find().params.alerts).open()))
+
+
+@app.command()
+def replay(
+    windows: Annotated[int, typer.Option(min=1, help="Into so many the played half of the events is cut.")] = 20,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="One to play beside `never` and `every window`. Default: all of them.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Of the zoo. Default: the best one of the comparison.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Play against the endpoint at this URL instead; $RECLOOP_KEY is its key.")
+    ] = None,
+) -> None:
+    """Play the data's second half as live traffic. Says what each policy of retraining keeps, and costs."""
+    from recloop.replay.command import against, compare_policies
+
+    project = Project.find()
+    if endpoint is not None and (policy or model):
+        raise typer.BadParameter("an endpoint has its own model and policy", param_hint="--endpoint")
+    if endpoint is None:
+        compare_policies(project, windows, policies=policy or (), model=model)
+    else:
+        against(project, windows, endpoint)
 
 
 @app.command()

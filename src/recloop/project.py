@@ -50,6 +50,11 @@ class Project:
         return self.root / "data" / "feedback" / "interactions.parquet"
 
     @property
+    def warm(self) -> Path:
+        """The champion that a training may begin from, as of the last snapshot; or none."""
+        return self.root / "data" / "warm"
+
+    @property
     def gated(self) -> Path:
         """Canonical tables that passed the gate."""
         return self.root / "data" / "gated"

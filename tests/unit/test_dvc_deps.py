@@ -36,6 +36,7 @@ WORK = {
     "feedback": Work(()),  # a table that is there is left alone, so that no change of code makes another
     "gate": Work(("recloop.quality.gate",)),
     "prepare": Work(("recloop.data.prepare",)),
+    "warm": Work(()),  # likewise
     "train": Work(
         (ACT, *MODELS),
         {

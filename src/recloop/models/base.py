@@ -223,6 +223,17 @@ class Learner(DualEncoder):
         """Whether it looks at what a batch shows of histories while it learns, and so at how they are augmented."""
         return True
 
+    @property
+    def item_rows(self) -> tuple[str, ...]:
+        """Names of all its tensors that begin with a row an item, row = item code: a training that begins from another
+        model of the kind finds them again by the items' ids."""
+        return ("items.weight",)
+
+    @property
+    def user_rows(self) -> tuple[str, ...]:
+        """Names of all its tensors that begin with a row a user, row = user code."""
+        return ()
+
     def begin(self, prepared: Prepared) -> None:
         """Take from the data what the model begins with, before it learns. Only the training period is looked at."""
 

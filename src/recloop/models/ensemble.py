@@ -78,6 +78,14 @@ class Ensemble(Learner):
     def reads_shown(self) -> bool:
         return any(member.reads_shown for member in self._members)
 
+    @property
+    def item_rows(self) -> tuple[str, ...]:
+        return tuple(f"members.{place}.{name}" for place, each in enumerate(self._members) for name in each.item_rows)
+
+    @property
+    def user_rows(self) -> tuple[str, ...]:
+        return tuple(f"members.{place}.{name}" for place, each in enumerate(self._members) for name in each.user_rows)
+
     def item_vectors(self, codes: Tensor) -> Tensor:
         return torch.cat([member.item_vectors(codes) for member in self._members], 1)
 

@@ -58,6 +58,14 @@ class MatrixFactorisation(Predictor):
     def reads_shown(self) -> bool:
         return False
 
+    @property
+    def item_rows(self) -> tuple[str, ...]:
+        return ("items.weight", "biases")
+
+    @property
+    def user_rows(self) -> tuple[str, ...]:
+        return ("users.weight",)
+
     def train(self, mode: bool = True) -> Self:
         self._space = None  # an optimiser's fused step changes weights without their version telling so
         return super().train(mode)

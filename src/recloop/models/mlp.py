@@ -59,6 +59,10 @@ class Mlp(SequenceModel):
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
+    @property
+    def item_rows(self) -> tuple[str, ...]:
+        return ("items.weight", "output.weight", "output.bias")
+
     def hidden(self, tokens: RaggedTensor) -> Tensor:
         """The last hidden layer, and a one for the bias of each output: [tokens, width + 1]"""
         x = self.layers(bags(self.shown(tokens) * self.config.hidden[0] ** 0.5, tokens))

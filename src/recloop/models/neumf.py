@@ -63,6 +63,10 @@ class Neumf(SequenceModel):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.perceptron = nn.Sequential(*layers[:-1])
 
+    @property
+    def item_rows(self) -> tuple[str, ...]:
+        return ("items.weight", "candidates.weight")
+
     def hidden(self, tokens: RaggedTensor) -> Tensor:
         """A user's factors, and what the user brings to the perceptron's first layer: [tokens, factors + hidden[0]]"""
         # A long history says more than a short one, but not in proportion: FISM's alpha of 0.5.

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, func, select
 from recloop.data.schema import INTERACTIONS, TIMESTAMP
 from recloop.errors import PlatformError, SourceError
 from recloop.files import replacing
+from recloop.pipeline.champion import take_champion
 from recloop.pipeline.command import run_dvc
 from recloop.project import Project
 from recloop.serving.events import events
@@ -37,20 +38,27 @@ class SnapshotReport:
     """Of them, not in the snapshot before."""
     watermark: int
     """Sequence of the last one; 0 if there is none."""
+    champion: str | None = None
+    """What became of the champion to begin from; None if nothing was to be done"""
 
     def __str__(self) -> str:
-        if not self.new:
-            return f"no new events at the endpoint since the last snapshot ({self.events:,} in all)"
-        taken = f"{self.new:,} new events taken into data/feedback"
-        return f"{taken} ({self.events:,} in all, up to sequence {self.watermark})"
+        if self.new:
+            taken = f"{self.new:,} new events taken into data/feedback"
+            text = f"{taken} ({self.events:,} in all, up to sequence {self.watermark})"
+        else:
+            text = f"no new events at the endpoint since the last snapshot ({self.events:,} in all)"
+        return text if self.champion is None else f"{text}\n{self.champion}"
 
 
 def snapshot(project: Project) -> SnapshotReport:
     """Export the endpoint's events to `data/feedback/interactions.parquet`, and let DVC record it.
 
+    With `train.warm_start` the live champion is taken, too, for trainings to begin from (`champion.py`).
+
     Raises:
         RecloopError: the database does not answer.
         SourceError: the last snapshot is damaged, or holds more events than the database has.
+        ServingError: the champion is to be taken, and is damaged.
         PlatformError: DVC would not record it.
     """
     database = connect(project.database_url)
@@ -63,13 +71,16 @@ def snapshot(project: Project) -> SnapshotReport:
             remedy="set RECLOOP_DATABASE_URL to where they came from, or delete the file to begin anew",
         )
     count, watermark = export(database, project.feedback)
-    done = run_dvc(project, ["commit", "--force", "feedback"], on_line=lambda _: None)
+    champion = take_champion(project, database)
+    stages = ["feedback"] if champion is None else ["feedback", "warm"]
+    done = run_dvc(project, ["commit", "--force", *stages], on_line=lambda _: None)
     if done.exit_code != 0:
+        named = " ".join(stages)
         raise PlatformError(
-            f"`dvc commit feedback` failed: {' '.join(done.lines[-2:])}",
-            remedy="run `dvc commit --force feedback`; the events are in data/feedback already",
+            f"`dvc commit {named}` failed: {' '.join(done.lines[-2:])}",
+            remedy=f"run `dvc commit --force {named}`; the events are in data/feedback already",
         )
-    return SnapshotReport(count, max(0, count - before), watermark)
+    return SnapshotReport(count, max(0, count - before), watermark, champion)
 
 
 def export(database: Engine, path: Path) -> tuple[int, int]:

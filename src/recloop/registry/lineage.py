@@ -15,7 +15,7 @@ from recloop.registry.provenance import UNKNOWN
 from recloop.registry.tracking import Tracking, open_tracking, speaking, without_password
 from recloop.registry.versions import Version
 
-SHOWN = ("data/raw", "data/feedback/interactions.parquet", "data/gated", "data/prepared")
+SHOWN = ("data/raw", "data/feedback/interactions.parquet", "data/gated", "data/prepared", "data/warm")
 """Outputs whose hashes are told, beside the model's own."""
 
 

@@ -33,6 +33,8 @@ BATCH = 100
 """Params at once, as many as MLflow takes."""
 PROCESS = "recloop.process"
 """The tag that says which process writes a run."""
+WARM_START = "recloop.warm_start"
+"""The tag of a run that began from a champion: the sha256 of the champion's weights."""
 TEST = "test."
 """Metrics of the test period start with this."""
 
@@ -155,7 +157,10 @@ def log_training(run: Run, project: Project, model: str, data_sha256: str) -> No
     """Log what the stage `train` wrote, end the run, and make it one that `find_run` finds."""
     report = project.reports / "training" / f"{model}.json"
     curve = project.reports / "curves" / f"{model}.csv"
-    run.log(_numbers(read_json(report, remedy=_retrain(model))))
+    told = read_json(report, remedy=_retrain(model))
+    run.log(_numbers(told))
+    if "warm_start" in told:
+        run.tag({WARM_START: told["warm_start"]["model_sha256"]})
     run.artifacts({project.model(model): "models", report: "training", curve: "curves"})
     weights = project.model(model) / "model.safetensors"
     run.tag({"recloop.model_sha256": sha256(weights), "recloop.data_sha256": data_sha256})

@@ -23,18 +23,26 @@ from recloop.training import FitResult, fit, is_first, save_fit
 def train(project: Project, model: str) -> FitResult:
     """Train `model` on the prepared data; write the model, its report and its curve.
 
-    A training that was stopped goes on from its last epoch. Under `torchrun` the first process writes and logs.
+    A training that was stopped goes on from its last epoch. Under `torchrun` the first process writes and logs. With
+    `train.warm_start` it begins from the champion in `data/warm`.
 
     Raises:
         ConfigError: params.yaml has no such model.
-        StageError: the prepared data is missing or damaged.
+        StageError: the prepared data or the champion to begin from is missing or damaged.
         ModelError: the training failed.
     """
     params = project.params
     _require(model, params)
     prepared = Prepared.load(project.prepared)
     learn = partial(
-        fit, model, prepared, params.train, params.evaluate, params.models[model], checkpoint=project.checkpoint(model)
+        fit,
+        model,
+        prepared,
+        params.train,
+        params.evaluate,
+        params.models[model],
+        checkpoint=project.checkpoint(model),
+        champion=project.warm if params.train.warm_start else None,
     )
     if not is_first():
         return learn()

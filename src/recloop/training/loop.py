@@ -28,10 +28,11 @@ from recloop.training.checkpoint import Checkpoint
 from recloop.training.determinism import choose_device, deterministic
 from recloop.training.distribution import Processes, processes
 from recloop.training.losses import build_criterion
-from recloop.training.progress import TrainingProgress
+from recloop.training.progress import TrainingProgress, say
 from recloop.training.result import Epoch, FitResult
 from recloop.training.settings import effective
 from recloop.training.step import NotFiniteError, Stepper, out_of_memory
+from recloop.training.warm_start import FromNothing, WarmStart
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 Warn = Callable[[str], None]
@@ -52,6 +53,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
     checkpoint: Path | None = None,
+    champion: Path | None = None,
     warn: Warn = warn,
 ) -> FitResult:
     """Train the model `name`. The same arguments on the same machine give the same model, bit for bit.
@@ -68,11 +70,12 @@ def fit(
         progress: whether it is shown on stderr how training goes.
         checkpoint: where the state is kept after each epoch. A training that finds its own there goes on from it, and
             ends as if it had never been stopped; another one's is not used. To be removed when the result is kept.
+        champion: `data/warm`, to begin from the weights of the champion in there, where they fit.
         warn: is told what a person should know.
 
     Raises:
         ConfigError: the model or a setting of it is wrong, or the device is not there.
-        StageError: there is nothing to learn from, or nothing to choose on.
+        StageError: there is nothing to learn from, or nothing to choose on; or the champion is damaged.
         ModelError: training diverged, or ran out of memory.
     """
     if not prepared.weights[prepared.periods == 0].sum() > 0:
@@ -94,6 +97,8 @@ def fit(
             user_count=prepared.user_count,
             max_history=train.max_history,
         ).to(device)
+        console = Console(stderr=True) if progress and group.first else None
+        warm = None if champion is None else _warm_start(model, prepared, champion, console)
         if isinstance(model, ClosedForm):
             return _compute(model, prepared, examination, group, on_epoch)
         assert isinstance(model, Learner)  # noqa: S101 – the two ways there are
@@ -105,11 +110,21 @@ def fit(
             examination,
             group,
             on_epoch=on_epoch if group.first else None,
-            console=Console(stderr=True) if progress and group.first else None,
+            console=console,
             checkpoint=checkpoint,
+            warm=warm,
             warn=warn if group.first else lambda _: None,
         )
         return training.run()
+
+
+def _warm_start(model: Recommender, prepared: Prepared, champion: Path, console: Console | None) -> WarmStart | None:
+    """How the model begins from the champion; None where it cannot, which is said."""
+    try:
+        return WarmStart.plan(model, prepared, champion)
+    except FromNothing as why:
+        say(console, model.name, f"begins from nothing: {why}")
+        return None
 
 
 def _compute(
@@ -156,6 +171,7 @@ class Training:
         on_epoch: OnEpoch | None,
         console: Console | None,
         checkpoint: Path | None,
+        warm: WarmStart | None,
         warn: Warn,
     ) -> None:
         self._model, self._prepared, self._settings = model, prepared, settings
@@ -163,7 +179,8 @@ class Training:
         self._on_epoch = on_epoch
         self._warn = warn
         self._checkpoint = checkpoint
-        self._identity = _identity(model, prepared, settings, evaluate, group)
+        self._warm = warm
+        self._identity = _identity(model, prepared, settings, evaluate, group, warm)
         self._batches = TrainingBatches(
             prepared,
             batch_tokens=settings.batch_tokens,
@@ -200,7 +217,8 @@ class Training:
         self._model.load_state_dict(self._best)
         device = self._model.device.type
         model = self._model.cpu().eval()
-        return FitResult(model, self._best_epoch, tuple(self._curve), self._batches.padding, device)
+        carried = None if self._warm is None else self._warm.carried
+        return FitResult(model, self._best_epoch, tuple(self._curve), self._batches.padding, device, carried)
 
     @property
     def _best_epoch(self) -> Epoch:
@@ -213,9 +231,12 @@ class Training:
         return done > 0 and (done >= self._settings.epochs or done - self._best_epoch.number >= self._settings.patience)
 
     def _begin(self) -> float:
-        """Take from the data what the model begins with. Returns the seconds it took."""
+        """Take from the data, and from the champion, what the model begins with. Returns the seconds it took."""
         started = time.perf_counter()
         self._model.begin(self._prepared)
+        if self._warm is not None:
+            self._warm.carry(self._model)
+            self._progress.say(f"begins from {self._warm.carried}")
         self._group.agree(self._model.state_dict().values())
         return time.perf_counter() - started
 
@@ -308,7 +329,12 @@ class Training:
 
 
 def _identity(
-    model: Learner, prepared: Prepared, settings: Train, evaluate: Evaluate, group: Processes
+    model: Learner,
+    prepared: Prepared,
+    settings: Train,
+    evaluate: Evaluate,
+    group: Processes,
+    warm: WarmStart | None,
 ) -> dict[str, Any]:
     """What a training is told apart by, under the names a person knows."""
     data = hashlib.sha256()
@@ -319,6 +345,7 @@ def _identity(
     own = {f"models.{model.name}.{key}": value for key, value in model.config.model_dump(mode="json").items()}
     own.pop(f"models.{model.name}.train")
     shared = {f"train.{key}": value for key, value in settings.model_dump(mode="json").items()}
+    shared["train.warm_start"] = None if warm is None else warm.carried.model_sha256
     judged = evaluate.model_dump(mode="json", include={"k", "targets", "exclude_seen"})
     shared |= {f"evaluate.{key}": value for key, value in judged.items()} | {"device": model.device.type}
     rest = {"model": model.name, "data": data.hexdigest()[:16], "processes": group.world, "torch": torch.__version__}

@@ -14,6 +14,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from recloop.training.result import Epoch
 
 
+def say(console: Console | None, name: str, text: str) -> None:
+    """A line about the training of the model `name`, where it is shown at all."""
+    if console is not None:
+        console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+
+
 class TrainingProgress:
     """The progress of one training; a context."""
 
@@ -68,8 +74,7 @@ class TrainingProgress:
 
     def say(self, text: str) -> None:
         """A line about the training, where it is shown at all."""
-        if self._console is not None:
-            self._console.print(f"{self._name}: {text}", highlight=False, markup=False, soft_wrap=True)
+        say(self._console, self._name, text)
 
     def epoch(self, epoch: Epoch, *, last: bool) -> None:
         """An epoch ended; after the `last` one no more are to come."""

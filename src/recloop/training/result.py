@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recloop.files import replace_folder, replacing, write_json
 from recloop.models.base import Recommender
+from recloop.training.warm_start import Carried
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class FitResult:
     padding_share: float
     """Share of places that were empty where sequences had to be padded"""
     device: str
+    warm_start: Carried | None = None
+    """What was taken over from the champion, where the training began from it"""
 
     @property
     def best_epoch(self) -> int:
@@ -92,6 +95,7 @@ def save_fit(result: FitResult, folder: Path, reports: Path, name: str) -> None:
 
     Nothing of it depends on how long it took: the same training gives the same bytes.
     """
+    begun = {} if result.warm_start is None else {"warm_start": asdict(result.warm_start)}
     replace_folder(folder, result.model.save)
     write_json(
         reports / "training" / f"{name}.json",
@@ -101,6 +105,7 @@ def save_fit(result: FitResult, folder: Path, reports: Path, name: str) -> None:
             "valid": dict(result.valid),
             "parameters": result.parameters,
             "padding_share": result.padding_share,
+            **begun,
         },
     )
     with (
