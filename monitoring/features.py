@@ -127,7 +127,7 @@ def with_taken(lists: Table, events: Table, attribution: int) -> Table:
     shown = lists.select("seq", "user_id", "served_at", item_id=lists.items.unnest())
     after = shown.inner_join(events, ["user_id", "item_id"])
     until = after.served_at + ibis.interval(microseconds=attribution)
-    hits = after.filter((after.received_at > after.served_at) & (after.received_at <= until)).select("seq").distinct()
+    hits = after.filter(after.received_at.between(after.served_at, until)).select("seq").distinct()
     hits = hits.mutate(hit=True)
     joined = lists.left_join(hits, "seq").drop("seq_right")
     return joined.mutate(taken=joined.user_id.isnull().ifelse(None, joined.hit.fill_null(False))).drop("hit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from flows.deploy import declared_in
 from flows.events import emit
 from monitoring.channels import Channel, Message
 from monitoring.policy import Signal
-from monitoring.verdicts import Verdict
+from monitoring.verdicts import Verdict, latest, store
 from recloop.errors import GateError, PlatformError, RegistryError, StageError
 from recloop.pipeline import repro
 from recloop.platform import POOL, WORKERS
 from recloop.project import Project
 from recloop.registry.promotion import PromotionReport
+from recloop.registry.rollback import RollbackReport
+from recloop.storage import connect
 from tests.conftest import ROOT
 
 DEPLOYMENTS = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
@@ -223,6 +226,29 @@ class TestMonitoring:
         assert monitoring.reason(found) == (
             "drift, verdict 7: unknown_items: share 0.300 ≥ 0.1; event: distance 0.200 ≥ 0.15"
         )
+
+    def test_a_version_that_does_worse_is_rolled_back_and_that_is_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+        project, told, reasons = Project(tmp_path), list[Message](), list[str]()
+        database = connect(project.database_url)
+        worse = store(database, replace(verdict(reasons=("NDCG@10 -0.1 [-0.2, -0.05]",)), verdict="worse"))
+
+        def rollback(_project: Project, reason: str) -> RollbackReport:
+            reasons.append(reason)
+            return RollbackReport(version=2, rolled_back=3, model="sasrec")
+
+        monkeypatch.setattr("recloop.registry.rollback.rollback", rollback)
+        monkeypatch.setattr(monitoring, "channels", lambda _project: [Channel("list", told.append)])
+        with disable_run_logger():
+            said = monitoring.roll_back.fn(project, worse)
+
+        assert said == "v2 (sasrec) is champion again, in v3's place"
+        assert reasons == ["verdict 1: NDCG@10 -0.1 [-0.2, -0.05]"]
+        assert latest(database)[0].acted == f"rolled back: {said}"
+        database.dispose()
+        assert [(message.severity, message.cause) for message in told] == [("roll back", "version 3 does worse")]
 
     def test_the_page_has_a_row_for_each_signal(self) -> None:
         signals = (

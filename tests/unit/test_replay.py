@@ -32,7 +32,10 @@ from recloop.replay.policies import DEFAULT, EVERY, NEVER, POLICIES, Evidence, Q
 from recloop.replay.run import replay
 from recloop.replay.training import Trainer
 from recloop.serving.client import Client
+from tests.endpoint import Endpoint as RealEndpoint
+from tests.endpoint import make_project
 from tests.gated import Event, write_gated
+from tests.packages import point_at, write_package
 
 PARAMS = Params.model_validate(
     {
@@ -216,6 +219,21 @@ def test_a_policys_platform_holds_what_the_monitor_reads(log: Log, tmp_path: Pat
     assert len(done) == len(seen) == len(played)
 
 
+@pytest.mark.xdist_group("evidently")
+def test_the_monitor_finds_that_taste_has_turned(log: Log, tmp_path: Path) -> None:
+    """The second window is of the old ring of items, the last one of the new."""
+    trained = Trainer(log, PARAMS, "item_knn", tmp_path / "trainings").at(log.bounds[1])
+    found = []
+    for number in (1, log.windows - 1):
+        platform, played = Platform(tmp_path / f"platform {number}", PARAMS), log.window(number)
+        platform.deploy(trained, played[0].at, "it was time")
+        platform.store(played, [Listed(("11",), (1.0,), "model", 3)] * len(played))
+        found.append(platform.drifted(played[0].at, log.end_of(number)))
+
+    assert found[0] == ()
+    assert any(reason.startswith("unknown_items: ") for reason in found[1])
+
+
 def test_the_command_writes_table_json_and_picture(
     log: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,6 +321,24 @@ def test_over_http_each_event_is_asked_for_and_sent(log: Log, endpoint: str) -> 
     assert report.hit_rate == pytest.approx(len(hits) / 132)
     assert [each["item_id"] for each in Stub.told] == [event.item_id for event in events]
     assert sum("request_id" in each for each in Stub.told) == len(hits)
+
+
+def test_a_real_endpoint_is_asked_before_each_event_and_takes_it_in(tmp_path: Path) -> None:
+    events = [(f"u{user}", item, user * 10 + place) for user in range(4) for place, item in enumerate("edcba")]
+    log = read_log(write_gated(tmp_path / "gated", events), 2, 0.5)
+    real = RealEndpoint(make_project(tmp_path / "project"))
+    write_package(real.live / "v1")
+    point_at(real.live, 1)
+    with real.running(), Client(f"http://127.0.0.1:{real.port}") as client:
+        report = play(client, "there", log)
+        again = play(client, "there", log)
+
+    assert (report.events, report.failed, report.versions) == (10, 0, {"1": 10})
+    assert 0 < report.hit_rate <= 1
+    assert again.hit_rate == 0, "the second time everybody has seen everything"
+    assert real.rows("SELECT user_id, item_id FROM events ORDER BY seq") == [
+        (event.user_id, event.item_id) for event in log.events(log.bounds[0], log.bounds[-1])
+    ]
 
 
 def test_what_the_live_version_knows_is_no_test(log: Log, endpoint: str) -> None:
