@@ -7,6 +7,7 @@ What a task needs is imported by the task: deploying a flow imports this module,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from recloop.errors import RecloopError
 from recloop.project import Project
 
 if TYPE_CHECKING:
+    from monitoring.channels import Channel
     from monitoring.verdicts import Verdict
 
 DRIFT = "recloop.drift"
@@ -32,50 +34,65 @@ DRIFT = "recloop.drift"
 @flow(name="monitoring")
 def monitoring() -> State[Any]:
     """Judge the traffic of the live model; ask for a retraining if there is a reason to."""
-    from monitoring.run import due
+    from monitoring.telling import alerting, monitor_failed, monitor_succeeded
 
     project = Project.find()
     if not (project.live / "champion.json").exists():
         return Completed(name="Nothing live", message="no model is live yet: there is nothing to monitor")
     try:
-        verdict = judge(project)
-        said = [str(verdict)]
-        if verdict.verdict == "worse":
-            said.append(roll_back(project, verdict))
-        pending = due(project, is_over=was_cut_off)
-        if pending is not None:
-            asked = ask_for_retraining(project, pending)
-            said.append(f"verdict {asked.id}: {asked.acted}")
-        return Completed(message="\n".join(said))
+        told = channels(project)
     except RecloopError as error:
         return Failed(message=str(error))
+    try:
+        said = judge_and_act(project, told)
+    except RecloopError as error:
+        with alerting(project, told) as alerts:
+            monitor_failed(str(error), alerts)
+        return Failed(message=str(error))
+    with alerting(project, told) as alerts:
+        monitor_succeeded(alerts)
+    return Completed(message="\n".join(said))
+
+
+def judge_and_act(project: Project, told: Sequence[Channel]) -> list[str]:
+    """Judge what came in, and do what is due, be it since an earlier run; what was found and done."""
+    from monitoring.run import due, worse
+
+    said = [str(judge(project, told))]
+    if (accused := worse(project)) is not None:
+        said.append(roll_back(project, accused, told))
+    pending = due(project, is_over=was_cut_off)
+    if pending is not None:
+        asked = ask_for_retraining(project, pending)
+        said.append(f"verdict {asked.id}: {asked.acted}")
+    return said
 
 
 @task(name="judge", task_run_name="judge", cache_policy=NO_CACHE)
-def judge(project: Project) -> Verdict:
+def judge(project: Project, told: Sequence[Channel]) -> Verdict:
     """Compare the traffic with the reference; keep the verdict, show it in the UI, and alert who is to know."""
     from monitoring.run import monitor
     from monitoring.telling import alerting, tell_of
 
     verdict = monitor(project)
     get_run_logger().info("%s", verdict)
-    create_markdown_artifact(page(project, verdict), key="verdict", description=f"Verdict {verdict.id}")
-    with alerting(project, channels(project)) as alerts:
+    with alerting(project, told) as alerts:
         tell_of(verdict, alerts)
+    create_markdown_artifact(page(project, verdict), key="verdict", description=f"Verdict {verdict.id}")
     return verdict
 
 
 @task(name="roll back", task_run_name="roll back", cache_policy=NO_CACHE, retries=1, retry_delay_seconds=10)
-def roll_back(project: Project, verdict: Verdict) -> str:
+def roll_back(project: Project, verdict: Verdict, told: Sequence[Channel]) -> str:
     """Make the version before this one champion again, which every endpoint takes up; and say so."""
     from monitoring.run import mark_rolled_back
-    from monitoring.telling import alerting, rolled_back
+    from monitoring.telling import alerting, does_worse
     from recloop.registry.rollback import rollback
 
-    report = rollback(project, f"verdict {verdict.id}: {verdict.reasons[0]}")
+    with alerting(project, told) as alerts:
+        does_worse(verdict, alerts)
+    report = rollback(project, f"verdict {verdict.id}: {verdict.reasons[0]}", expected=verdict.version)
     mark_rolled_back(project, verdict, f"rolled back: {report}")
-    with alerting(project, channels(project)) as alerts:
-        rolled_back(verdict, str(report), alerts)
     get_run_logger().warning("%s", report)
     return str(report)
 

@@ -24,7 +24,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.alerts import channels
 from flows.events import emit
-from recloop.errors import GateError, PromotionConflict, RecloopError, StageError
+from recloop.errors import GateError, PromotionConflict, RecloopError, RegistryError, StageError
 from recloop.project import Project
 from recloop.watchdog import end_descendants
 
@@ -89,9 +89,12 @@ def train(project: Project, reason: str, told: Sequence[Channel]) -> State[Any]:
         with alerting(project, told) as alerts:
             training_failed(kind, str(error), alerts)
         return Failed(name="Stopped by the gate" if kind == "the gate" else "Failed", message=str(error))
-    except BaseException:  # cancelled, or shut down: DVC and the stage it runs must not go on without us
+    except BaseException as error:  # or cancelled, or shut down: DVC and the stage it runs must not go on without us
         ended.set()
         end_descendants()
+        if isinstance(error, Exception):
+            with alerting(project, told) as alerts:
+                training_failed(type(error).__name__, str(error), alerts)
         raise
     with alerting(project, told) as alerts:
         training_succeeded(alerts)
@@ -171,9 +174,11 @@ def take_feedback(project: Project) -> None:
     task_run_name="promote",
     cache_policy=NO_CACHE,
     retries=2,
-    retry_delay_seconds=5,
-    # Compared again, with the new champion.
-    retry_condition_fn=lambda _task, _run, state: failed_with(PromotionConflict, state),
+    retry_delay_seconds=[5, 60],
+    # Compared again, with the new champion; or MLflow was away.
+    retry_condition_fn=lambda _task, _run, state: (
+        failed_with(PromotionConflict, state) or failed_with(RegistryError, state)
+    ),
 )
 def promote(project: Project, reason: str) -> PromotionReport:
     """Register the best model of the comparison; make it champion and live if it beats the champion."""

@@ -83,7 +83,6 @@ def find(
 
     names = [name for name in signals if reference[name].notna().any() and current[name].notna().any()]
     sessions, _ = pd.factorize(pd.MultiIndex.from_frame(reference[["user_id", "session"]]))
-    size = len(current[["user_id", "session"]].drop_duplicates())
     findings = []
     for name in names:
         both = pd.concat([reference[name], current[name]])
@@ -92,14 +91,18 @@ def find(
         counts = np.zeros((sessions.max() + 1, len(found)))
         np.add.at(counts, (sessions[before >= 0], before[before >= 0]), 1)
         moved = distance(counts.sum(0), np.bincount(after[after >= 0], minlength=len(found)))
-        if (
-            name in ONLY_LESS
-            and (current[name] == ONLY_LESS[name]).mean() > (reference[name] == ONLY_LESS[name]).mean()
-        ):
+        may_grow = ONLY_LESS.get(name)
+        if may_grow is not None and _share(current[name], may_grow) > _share(reference[name], may_grow):
             moved = np.zeros(())
-        by_chance = chance(counts, size).bound(false_alarms / len(names))
+        size = len(current.loc[current[name].notna(), ["user_id", "session"]].drop_duplicates())
+        by_chance = chance(counts[counts.any(1)], size).bound(false_alarms / len(names))
         findings.append(Finding(name, float(moved), by_chance, _moved(reference[name], current[name])))
     return tuple(findings)
+
+
+def _share(column: pd.Series, category: str) -> float:
+    """Of what has a value."""
+    return float((column.dropna() == category).mean())
 
 
 def _moved(reference: pd.Series, current: pd.Series) -> str:

@@ -81,11 +81,13 @@ def read_feedback(backend: Backend, connection: Connection, window: Window, attr
         window: one that is closed: it ended at least `attribution` ago, so that nothing more can come of its lists.
         attribution: µs.
     """
-    # Lists after the window are read, too: what a user took from one of them does not count for an earlier one.
+    # Lists before and after the window are read, too: what counts for one of them does not count for one of these.
     until = window.end + attribution
     shown = (
-        impressions.c.served_at >= window.start, impressions.c.served_at < until, impressions.c.user_id.is_not(None)
-    )  # fmt: skip
+        impressions.c.served_at >= window.start - attribution,
+        impressions.c.served_at < until,
+        impressions.c.user_id.is_not(None),
+    )
     counted = select(func.count()).select_from(impressions).where(*shown)
     step = max(
         step_of(ROWS_OF_A_LIST * int(connection.execute(counted).scalar_one())),

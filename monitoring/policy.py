@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from monitoring.moments import from_micros
 from monitoring.signals import METHOD_NAME, Finding
-from recloop.config import QuietHours, Watched, Watching
+from recloop.config import QuietHours, Severity, Watched, Watching
 
 Outcome = Literal["ok", "warn", "drift", "new data", "worse", "insufficient"]
 RETRAIN: tuple[Outcome, ...] = ("drift", "new data")
@@ -30,7 +30,7 @@ class Signal:
     moved: str
     chance: float = 0.0
     """What chance alone reaches"""
-    severity: str = "retrain"
+    severity: Severity = "retrain"
     awaited: int = 0
     """In so many further windows in a row it has to drift before that counts"""
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from monitoring.live import LiveModel
-from monitoring.quality import compare_versions, record_of
-from monitoring.window import HOUR, Window, count_lists
+from monitoring.quality import Record, compare_versions, record_of
+from monitoring.window import HOUR, Window
 from recloop.config import Monitoring, Params
+
+FEWEST_USERS = 50
+WIDER = 1.5
+"""The interval is taken so much wider, for a version is looked at again with every window: 95% become 99.7%"""
 
 
 def worse_than_before(connection: Connection, params: Params, window: Window, live: LiveModel) -> str | None:
@@ -27,21 +31,27 @@ def worse_than_before(connection: Connection, params: Params, window: Window, li
     since_live = Window(live.since, window.shown(live, attribution).end)
     if live.previous is None or window.end - live.since > policy.probation_hours * HOUR:
         return None
-    before = Window(2 * live.since - since_live.end, live.since)
-    sides = ((live.version, since_live), (live.previous, before))
-    if min(count_lists(connection, part, version) for version, part in sides) < policy.min_events:
+    if live.previous > live.version:  # it was rolled back to: what it took the place of is no measure for it
         return None
-    ours, theirs = (record_of(connection, part, attribution, k, version) for version, part in sides)
-    if ours is None or theirs is None:
+    before = Window(2 * live.since - since_live.end, live.since)
+    ours = record_of(connection, since_live, attribution, k, live.version)
+    theirs = record_of(connection, before, attribution, k, live.previous)
+    if ours is None or theirs is None or min(map(shown_to_enough, (ours, theirs))) < policy.min_events:
         return None
     found = compare_versions(ours, theirs, "ndcg")
-    if not found.worse:
+    wide = found.difference.mean + WIDER * (found.difference.high - found.difference.mean)
+    if wide >= 0:
         return None
     low, high = found.difference.low, found.difference.high
     return (
         f"NDCG@{k} of what was shown is {found.live:.4f} under version {live.version}, and was {found.before:.4f} "
         f"under version {live.previous}: {found.difference.mean:+.4f} [{low:+.4f}, {high:+.4f}]"
     )
+
+
+def shown_to_enough(record: Record) -> int:
+    """How many lists it has; 0 where that was to so few users that nothing follows."""
+    return int(record.tally.sums["lists"].sum()) if record.tally.users >= FEWEST_USERS else 0
 
 
 def attribution_of(policy: Monitoring) -> int:

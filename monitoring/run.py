@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,12 +24,16 @@ from monitoring.verdicts import Verdict
 from monitoring.window import HOUR, Window, count_events, count_new
 from monitoring.workspace import keep
 from recloop.config import Monitoring
+from recloop.errors import RecloopError
 from recloop.exclusive import Lock
 from recloop.project import Project
 from recloop.storage import connect, now_us
 
+logger = logging.getLogger("recloop.monitoring")
+
 LOOKED_BACK = 100
 """Earlier windows of a version that are remembered: for how many in a row, and for what is usual"""
+MOST_DOUBLINGS = 6
 ASK_AGAIN_HOURS = 1.0
 """An event that no training has taken up by then is taken to be lost"""
 
@@ -62,7 +67,7 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
     live = live_model(project.live)
     at = clock()
     with Lock(project.var / "monitor.lock", "a monitor"), _database(project) as database:
-        earlier = verdicts.judged(database, live.version, LOOKED_BACK)
+        earlier = verdicts.judged(database, live.version, live.since, LOOKED_BACK)
         window = Window.after(earlier[0].window_to if earlier else None, at, live)
         seen = None
         with database.connect() as connection:
@@ -72,7 +77,8 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
                 seen = _look(connection, project, window, live, earlier)
                 drifted = [{signal.name for signal in verdict.signals if signal.drifted} for verdict in earlier]
                 judgement = judge(seen.compared.findings, policy.signals, drifted)
-                new = count_new(connection, live)
+                vain = verdicts.in_vain(database, live.version, live.since)
+                new = count_new(connection, live, max((each.asked_at or 0 for each in vain), default=0))
                 judgement = with_new_data(judgement, new, seen.compared.learnt, policy.new_data)
                 judgement = or_worse(judgement, worse_than_before(connection, project.params, window, live))
         verdict = Verdict(
@@ -89,11 +95,15 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
             quality=None if seen is None else json.loads(json.dumps(asdict(seen.quality))),
         )
         if verdict.wants_training:
-            verdict = replace(verdict, acted=_waits(database, at, policy))
-        if seen is not None:
-            verdict = replace(verdict, report=_report(project, verdict, seen))
-            _keep(project, verdict, seen)
-        return verdicts.store(database, verdict)
+            verdict = replace(verdict, acted=_waits(database, live, at, policy))
+        verdict = verdicts.store(database, verdict)
+        if seen is not None:  # afterwards: a page that cannot be written keeps nobody from acting
+            try:
+                verdict = verdicts.note(database, verdict, report=_report(project, verdict, seen))
+                _keep(project, verdict, seen)
+            except (RecloopError, OSError) as error:
+                logger.error("the report on verdict %d is not whole: %s", verdict.id, error)
+        return verdict
 
 
 def due(
@@ -114,7 +124,7 @@ def due(
     """
     policy, live, at = project.params.monitoring, live_model(project.live), clock()
     with _database(project) as database:
-        verdict = verdicts.open_verdict(database, live.version)
+        verdict = verdicts.open_verdict(database, live.version, live.since)
         if verdict is None:
             return None
         lost = False
@@ -126,7 +136,8 @@ def due(
             lost = at - verdict.asked_at >= ASK_AGAIN_HOURS * HOUR
             if not lost:
                 return None
-        waits = None if lost else _waits(database, at, policy)
+        quiet = quiet_until(at, policy.quiet_hours)
+        waits = (quiet and f"quiet hours until {quiet}") if lost else _waits(database, live, at, policy)
         if waits is None:
             return verdict
         if waits != verdict.acted:
@@ -147,6 +158,14 @@ def mark_asked(project: Project, verdict: Verdict, how: str, clock: Callable[[],
         return verdicts.mark_asked(database, verdict, how, clock())
 
 
+def worse(project: Project) -> Verdict | None:
+    """The verdict that the live version does worse, as long as nothing was done about it."""
+    live = live_model(project.live)
+    with _database(project) as database:
+        newest = verdicts.judged(database, live.version, live.since, 1)
+    return newest[0] if newest and newest[0].verdict == "worse" and newest[0].acted is None else None
+
+
 def mark_rolled_back(project: Project, verdict: Verdict, how: str) -> Verdict:
     """Note what was done about a version that does worse."""
     with _database(project) as database:
@@ -154,8 +173,12 @@ def mark_rolled_back(project: Project, verdict: Verdict, how: str) -> Verdict:
 
 
 def take(project: Project, verdict_id: int, training: str) -> bool:
-    """Take up a verdict in a training. False: another training has, so that there is nothing to do."""
+    """Take up a verdict in a training. False: another training has, or the version that it accuses is live no more, so
+    that there is nothing to do."""
     with _database(project) as database:
+        accused = verdicts.version_of(database, verdict_id)
+        if accused is not None and accused != live_model(project.live).version:
+            return False
         return verdicts.take(database, verdict_id, training)
 
 
@@ -196,9 +219,10 @@ def _look(
     )
 
 
-def _waits(database: Engine, at: int, policy: Monitoring) -> str | None:
-    """Why a retraining is not asked for now; None: it may be."""
-    cooling = verdicts.cooling(verdicts.last_asked(database), at, policy.cooldown_hours)
+def _waits(database: Engine, live: LiveModel, at: int, policy: Monitoring) -> str | None:
+    """Why a retraining is not asked for now; None: it may be. The rest doubles with every training in vain."""
+    vain = min(len(verdicts.in_vain(database, live.version, live.since)), MOST_DOUBLINGS)
+    cooling = verdicts.cooling(verdicts.last_asked(database), at, policy.cooldown_hours * 2**vain)
     quiet = quiet_until(at, policy.quiet_hours)
     return cooling or (f"quiet hours until {quiet}" if quiet else None)
 

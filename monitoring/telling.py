@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from monitoring.alerts import Alert, Alerts
 from monitoring.channels import Channel
 from monitoring.verdicts import Verdict
-from recloop.config import Severity
 from recloop.project import Project
 from recloop.storage import connect, now_us
 
@@ -38,32 +37,31 @@ def tell_of(verdict: Verdict, alerts: Alerts) -> None:
     if verdict.verdict == "insufficient":
         return
     now, of_version = now_us(), f"drift of version {verdict.version}: "
-    told = {
-        f"{of_version}{signal.name}": signal
-        for signal in verdict.signals
-        if signal.counts and signal.severity != "note"
-    }
+    told = {f"{of_version}{signal.name}": signal for signal in verdict.signals if signal.counts}
     for cause, signal in told.items():
-        severity: Severity = "retrain" if signal.severity == "retrain" else "warn"
         title = f"{signal.name} has drifted under model version {verdict.version}"
-        alerts.raise_alert(Alert(cause, severity, title, f"{signal}\nverdict {verdict.id}"), now)
+        alerts.raise_alert(Alert(cause, signal.severity, title, f"{signal}\nverdict {verdict.id}"), now)
     alerts.resolve("drift of version ", now, still=told)
     alerts.resolve(
         "version ", now, still=() if verdict.verdict != "worse" else (f"version {verdict.version} does worse",)
     )
 
 
-def rolled_back(verdict: Verdict, how: str, alerts: Alerts) -> None:
-    """Raise an alert: a version did worse than the one before it.
-
-    Args:
-        verdict: what says so.
-        how: what was done about it.
-        alerts: who is told.
-    """
-    title = f"model version {verdict.version} does worse than the one before it: {how}"
+def does_worse(verdict: Verdict, alerts: Alerts) -> None:
+    """Raise an alert: a version did worse than the one before it, which takes its place."""
+    title = f"model version {verdict.version} does worse than the one before it, and is rolled back"
     cause = f"version {verdict.version} does worse"
     alerts.raise_alert(Alert(cause, "roll back", title, "\n".join(verdict.reasons)), now_us())
+
+
+def monitor_failed(why: str, alerts: Alerts) -> None:
+    """Raise an alert: the traffic could not be judged, or what follows from that not be done."""
+    alerts.raise_alert(Alert("monitoring failed: it", "error", "the monitor failed", why), now_us())
+
+
+def monitor_succeeded(alerts: Alerts) -> None:
+    """Resolve what it failed with before."""
+    alerts.resolve("monitoring failed: ", now_us())
 
 
 def training_failed(kind: str, why: str, alerts: Alerts) -> None:

@@ -160,10 +160,10 @@ def _events(
 
 
 def _arrival(connection: Connection, window: Window, live: LiveModel, policy: Monitoring, *steps: int) -> Comparison:
-    """Of each user, how late their events were: a row for each degree."""
+    """Of each user and hour, how late their events were: a row for each degree."""
     parts = zip((window.before(live), window), steps, strict=True)
     sides = (read_lateness(connection, part, step).to_pandas() for part, step in parts)
-    before, current = (side.assign(session=0).sort_values(["timestamp", "user_id"]) for side in sides)
+    before, current = (side.assign(session=side.timestamp).sort_values(["timestamp", "user_id"]) for side in sides)
     return _compared(before, current, ARRIVAL_SIGNALS, policy)
 
 

@@ -5,7 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Engine, Integer, Select, Table, Text, insert, or_, select, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Engine,
+    Integer,
+    Select,
+    Table,
+    Text,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from monitoring.moments import spoken
 from monitoring.policy import RETRAIN, Outcome, Signal
@@ -102,9 +116,9 @@ def latest(database: Engine, limit: int = 1) -> tuple[Verdict, ...]:
     return _found(database, select(verdicts), limit)
 
 
-def judged(database: Engine, version: int, limit: int) -> tuple[Verdict, ...]:
-    """The newest verdicts on windows of a version that had enough in them, newest first."""
-    query = select(verdicts).where(verdicts.c.version == version, verdicts.c.verdict != "insufficient")
+def judged(database: Engine, version: int, since: int, limit: int) -> tuple[Verdict, ...]:
+    """The newest verdicts on windows that had enough in them, of a version since it went live, newest first."""
+    query = select(verdicts).where(*_of(version, since), verdicts.c.verdict != "insufficient")
     return _found(database, query, limit)
 
 
@@ -114,9 +128,14 @@ def last_asked(database: Engine) -> Verdict | None:
     return next(iter(_found(database, query.order_by(verdicts.c.asked_at.desc()), 1)), None)
 
 
-def open_verdict(database: Engine, version: int) -> Verdict | None:
-    """The newest verdict on a version that is a reason to retrain, where nothing came of it yet."""
-    query = select(verdicts).where(verdicts.c.version == version, verdicts.c.verdict.in_(RETRAIN))
+def in_vain(database: Engine, version: int, since: int) -> tuple[Verdict, ...]:
+    """Verdicts on a version since it went live of which a training came that did not take its place, newest first."""
+    return _found(database, select(verdicts).where(*_of(version, since), verdicts.c.ended.is_not(None)), 100)
+
+
+def open_verdict(database: Engine, version: int, since: int) -> Verdict | None:
+    """The newest verdict on a version since it went live that is a reason to retrain, where nothing came of it yet."""
+    query = select(verdicts).where(*_of(version, since), verdicts.c.verdict.in_(RETRAIN))
     newest = next(iter(_found(database, query, 1)), None)
     return newest if newest is not None and newest.ended is None else None
 
@@ -138,6 +157,12 @@ def mark_asked(database: Engine, verdict: Verdict, how: str, at: int) -> Verdict
         at: when, in µs since 1970.
     """
     return note(database, verdict, acted=f"{ASKED}: {how}", asked_at=at)
+
+
+def version_of(database: Engine, verdict_id: int) -> int | None:
+    """The version that a verdict is on; None: there is no such verdict."""
+    with database.connect() as connection:
+        return connection.execute(select(verdicts.c.version).where(verdicts.c.id == verdict_id)).scalar_one_or_none()
 
 
 def take(database: Engine, verdict_id: int, training: str) -> bool:
@@ -167,6 +192,10 @@ def cooling(asked: Verdict | None, now: int, hours: float) -> str | None:
     if asked is None or asked.asked_at is None or now - asked.asked_at >= hours * 3_600_000_000:
         return None
     return f"{COOLING} since {spoken(asked.asked_at)}, when verdict {asked.id} {ASKED}"
+
+
+def _of(version: int, since: int) -> tuple[ColumnElement[bool], ...]:
+    return verdicts.c.version == version, verdicts.c.window_from >= since
 
 
 def _found(database: Engine, query: Select[Any], limit: int) -> tuple[Verdict, ...]:

@@ -104,14 +104,14 @@ def read_events(connection: Connection, window: Window, step: int = 1) -> pa.Tab
 
 
 def read_lateness(connection: Connection, window: Window, step: int = 1) -> pa.Table:
-    """How late the events of `window` came in: user, how late, and when the first such event was received; of every
-    `step`-th user."""
+    """How late the events of `window` came in: user, how late, and in which hour; of every `step`-th user."""
     late = events.c.received_at - events.c.timestamp
     grade = case(*((late < limit, name) for limit, name in LATENESS), else_="later")
+    hour = (events.c.received_at - events.c.received_at % HOUR).label("hour")
     query = (
-        select(events.c.user_id, grade.label("lateness"), func.min(events.c.received_at))
+        select(events.c.user_id, grade.label("lateness"), hour)
         .where(_received(window), *every_user(step, events.c.user_id))
-        .group_by(events.c.user_id, "lateness")
+        .group_by(events.c.user_id, "lateness", "hour")
     )
     return _read(connection, query, pa.schema(ARRIVALS))
 
@@ -124,9 +124,10 @@ def read_answers(connection: Connection, window: Window, step: int = 1) -> pa.Ta
     return _read(connection, query, pa.schema(ANSWERS))
 
 
-def count_new(connection: Connection, live: LiveModel) -> int:
-    """How many events came in since the data of `live` ends."""
-    query = select(func.count()).select_from(events).where(events.c.seq > live.feedback_watermark)
+def count_new(connection: Connection, live: LiveModel, since: int = 0) -> int:
+    """How many events came in since the data of `live` ends, and since a moment, in µs since 1970."""
+    fresh = (events.c.seq > live.feedback_watermark, events.c.received_at >= since)
+    query = select(func.count()).select_from(events).where(*fresh)
     return int(connection.execute(query).scalar_one())
 
 

@@ -43,6 +43,7 @@ class Loop:
     retraining: Run
     steady: Served
     live: dict[str, object]
+    endpoint: str
 
 
 def new_fashion() -> list[Visit]:
@@ -100,7 +101,7 @@ def _turn(project: Project, platform: Platform) -> Loop:
     (verdict,) = verdicts.latest(database)
     database.dispose()
     live = httpx.post(f"{endpoint}/model", json={}).json()
-    return Loop(project, first, lock, traffic, verdict, retraining, steady, live)
+    return Loop(project, first, lock, traffic, verdict, retraining, steady, live, endpoint)
 
 
 def _wait_until_live(endpoint: str, version: int) -> None:
@@ -181,6 +182,7 @@ def test_a_rollback_is_taken_up_by_the_running_endpoint(loop: Loop) -> None:
     )
     assert "v1" in done.stdout
     assert show_history(loop.project).rows[-1].action == "rollback"
+    _wait_until_live(loop.endpoint, 1)
 
 
 def test_what_was_versioned_is_in_the_remote(loop: Loop, tmp_path: Path) -> None:

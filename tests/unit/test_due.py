@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from monitoring.alerts import Alerts
 from monitoring.channels import Channel, Message
-from monitoring.run import due, end, mark_asked, take
+from monitoring.run import due, end, mark_asked, mark_rolled_back, take, worse
 from monitoring.telling import tell_of, training_failed, training_succeeded
 from monitoring.verdicts import Verdict, latest, store
 from monitoring.window import HOUR
@@ -93,10 +93,10 @@ def test_a_second_reason_waits_until_the_first_has_cooled_down_and_says_so(proje
     end(project, first.id, "run 1", "no better")
     second = store(database, DRIFT)
 
-    assert due(project, lambda: AT + 5 * HOUR) is None
+    assert due(project, lambda: AT + 11 * HOUR) is None, "after a training in vain the rest is twice as long"
     acted = latest(database)[0].acted
     assert acted == "cooling down since 2026-09-21 14:13:20 UTC, when verdict 1 asked for retraining"
-    found = due(project, lambda: AT + 6 * HOUR)
+    found = due(project, lambda: AT + 12 * HOUR)
     assert found is not None
     assert found.id == second.id
 
@@ -116,6 +116,16 @@ def test_what_accuses_a_version_that_is_live_no_more_is_not_due(project: Project
     go_live(project.root, 4)
 
     assert due(project, lambda: AT) is None
+    assert not take(project, 1, "run 1"), "nor is it taken up any more"
+
+
+def test_what_does_worse_is_to_be_rolled_back_until_it_was(project: Project, database: Engine) -> None:
+    found = store(database, replace(DRIFT, verdict="worse"))
+    store(database, replace(DRIFT, verdict="insufficient"))
+
+    assert worse(project) == found
+    mark_rolled_back(project, found, "rolled back")
+    assert worse(project) is None
 
 
 class TestAlerts:

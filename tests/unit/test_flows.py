@@ -235,14 +235,14 @@ class TestMonitoring:
         database = connect(project.database_url)
         worse = store(database, replace(verdict(reasons=("NDCG@10 -0.1 [-0.2, -0.05]",)), verdict="worse"))
 
-        def rollback(_project: Project, reason: str) -> RollbackReport:
+        def rollback(_project: Project, reason: str, expected: int) -> RollbackReport:
+            assert expected == 3
             reasons.append(reason)
             return RollbackReport(version=2, rolled_back=3, model="sasrec")
 
         monkeypatch.setattr("recloop.registry.rollback.rollback", rollback)
-        monkeypatch.setattr(monitoring, "channels", lambda _project: [Channel("list", told.append)])
         with disable_run_logger():
-            said = monitoring.roll_back.fn(project, worse)
+            said = monitoring.roll_back.fn(project, worse, [Channel("list", told.append)])
 
         assert said == "v2 (sasrec) is champion again, in v3's place"
         assert reasons == ["verdict 1: NDCG@10 -0.1 [-0.2, -0.05]"]

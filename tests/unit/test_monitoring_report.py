@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -358,6 +358,15 @@ def test_only_on_probation_is_a_version_compared_with_the_one_before_it(
     database.dispose()
 
     assert (found is not None) is worse
+
+
+def test_what_was_rolled_back_to_is_not_measured_by_what_it_took_the_place_of(project: Project) -> None:
+    show_two_versions(project, 0.1)
+    live = replace(live_model(project.live), previous=3)
+    database = connect(project.database_url)
+    with database.connect() as connection:
+        assert worse_than_before(connection, project.params, Window(SINCE, SINCE + 3 * HOUR), live) is None
+    database.dispose()
 
 
 def show_two_versions(project: Project, share: float) -> None:

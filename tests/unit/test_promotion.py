@@ -121,7 +121,9 @@ def test_rolling_back_makes_the_one_before_champion_and_twice_goes_two_back(proj
     write_prepared(project.prepared, users={user: ["a", "b", "c", "e"] for user in USERS})
     assert promoted(project, "e").version == 3
 
-    assert str(rollback(project, "slow")) == "v2 (popularity) is champion again, in v3's place"
+    with pytest.raises(RegistryError, match="version 2 is champion no more: version 3 is"):
+        rollback(project, "slow", expected=2)
+    assert str(rollback(project, "slow", expected=3)) == "v2 (popularity) is champion again, in v3's place"
     live = current(project)
     assert live is not None
     assert (live.version, live.previous, live.reason) == (2, 3, "slow")

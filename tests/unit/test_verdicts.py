@@ -92,7 +92,7 @@ def test_windows_with_too_little_in_them_are_not_judged(database: Engine) -> Non
     store(database, replace(DRIFT, verdict="insufficient"))
     store(database, replace(DRIFT, version=2))
 
-    assert judged(database, 3, 10) == (ok,)
+    assert judged(database, 3, 0, 10) == (ok,)
 
 
 def test_only_the_newest_reason_to_retrain_is_open_and_of_the_version_asked_for(database: Engine) -> None:
@@ -101,8 +101,8 @@ def test_only_the_newest_reason_to_retrain_is_open_and_of_the_version_asked_for(
     store(database, replace(DRIFT, verdict="ok"))
     store(database, replace(DRIFT, version=4))
 
-    assert open_verdict(database, 3) == newest
-    assert open_verdict(database, 9) is None
+    assert open_verdict(database, 3, 0) == newest
+    assert open_verdict(database, 9, 0) is None
 
 
 def test_one_training_takes_up_a_verdict_and_says_what_came_of_it(database: Engine) -> None:
@@ -113,10 +113,10 @@ def test_one_training_takes_up_a_verdict_and_says_what_came_of_it(database: Engi
     assert not take(database, drift.id, "run 2")
     assert take(database, 99, "run 2"), "of a verdict that is not there"
     end(database, drift.id, "run 2", "not its own")
-    assert open_verdict(database, 3) == replace(drift, taken="run 1")
+    assert open_verdict(database, 3, 0) == replace(drift, taken="run 1")
     end(database, drift.id, "run 1", "version 4 is champion")
     assert latest(database) == (replace(drift, taken="run 1", ended="version 4 is champion"),)
-    assert open_verdict(database, 3) is None
+    assert open_verdict(database, 3, 0) is None
 
 
 def test_a_verdict_reads_like_a_short_note() -> None:

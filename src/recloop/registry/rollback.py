@@ -28,8 +28,13 @@ class RollbackReport:
         return f"v{self.version} ({self.model}) is champion again, in v{self.rolled_back}'s place"
 
 
-def rollback(project: Project, reason: str) -> RollbackReport:
+def rollback(project: Project, reason: str, expected: int | None = None) -> RollbackReport:
     """Make the champion before this one champion again, and deploy it.
+
+    Args:
+        project: whose.
+        reason: kept in the history.
+        expected: the version that is to go; where another is champion by now, it stays. None: whichever is.
 
     Rolling back twice goes two versions back. A version that was rolled back is not promoted again by itself.
 
@@ -41,6 +46,11 @@ def rollback(project: Project, reason: str) -> RollbackReport:
     with ledger.turn():
         now = versions.champion(tracking)
         ledger.reconcile(now)
+        if now is not None and expected not in (None, now.number):
+            raise RegistryError(
+                f"version {expected} is champion no more: version {now.number} is",
+                remedy="nothing is to be done; `recloop history` shows who was champion",
+            )
         earlier = history.stack(ledger.rows())[:-1]
         target = next((found for who in reversed(earlier) if (found := _found(tracking, who))), None)
         if now is None or target is None:

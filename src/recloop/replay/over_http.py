@@ -118,7 +118,7 @@ def _sent(client: Client, event: Played, request_id: str | None) -> bool:
     told = {} if request_id is None else {"request_id": request_id}
     try:
         client.record(
-            event_id=f"replay-{event.user_id}-{event.item_id}-{event.at}",
+            event_id=f"replay-{event.user_id}-{event.item_id}-{event.event}-{event.at}",
             user_id=event.user_id,
             item_id=event.item_id,
             event=event.event,

@@ -14,3 +14,4 @@ def upgrade() -> None:
     op.add_column("verdicts", Column("asked_at", BigInteger))
     op.add_column("verdicts", Column("taken", Text))
     op.add_column("verdicts", Column("ended", Text))
+    op.execute("UPDATE verdicts SET ended = 'not known' WHERE acted IS NOT NULL")  # it was dealt with, however it was
