@@ -91,7 +91,7 @@ def on_new_data(seen: Evidence) -> str | None:
 
 
 def combined(seen: Evidence) -> str | None:
-    """The default, as the platform has it: for any of these three reasons, but not while it cools down."""
+    """The default, near to what the platform does: for any of these three reasons, but not while it cools down."""
     if seen.cooling:
         return None
     reasons = [why for policy in (on_drift, on_quality, on_new_data) if (why := policy(seen))]
