@@ -6,13 +6,18 @@ cause the database sees to, and that one process sends it a mark in the row; so 
 
 What is to be sent is written down before it is sent, and crossed out after: a channel that does not answer, or a
 process that is killed, leaves it to whoever comes next. So a channel may be told twice, but no alert is lost.
+
+Where the database itself is what is wrong, channels are told at once, and a file says of what: not again before
+`alerts.repeat_hours` are over.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import JSON, BigInteger, Column, Engine, Index, Integer, Table, Text, func, or_, select, update
@@ -22,6 +27,7 @@ from monitoring.channels import Channel, Message, logger
 from monitoring.moments import spoken
 from recloop.config import SEVERITIES, Alerting, Severity
 from recloop.errors import DatabaseError, RecloopError
+from recloop.files import read_json, write_json
 from recloop.storage import metadata
 
 alerts = Table(
@@ -95,6 +101,7 @@ class Alerts:
         database: where the table is.
         settings: how often, and from which severity on.
         channels: who is told; `channels_of` makes those that are set up.
+        unrecorded: the file that says what was told without the database; None: it is told each time.
         clock: seconds, from anywhere.
     """
 
@@ -104,9 +111,10 @@ class Alerts:
         settings: Alerting,
         channels: Sequence[Channel] = (),
         *,
+        unrecorded: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database, self._settings, self._clock = database, settings, clock
+        self._database, self._settings, self._unrecorded, self._clock = database, settings, unrecorded, clock
         self._channels = {channel.name: channel for channel in channels}
         self._paused: dict[str, float] = {}
 
@@ -115,8 +123,11 @@ class Alerts:
         try:
             self._record(alert, at)
         except DatabaseError as error:
-            logger.error("an alert is in this log alone, %s\n%s: %s", error.message, alert.title, alert.text)
+            logger.error("the alert %r is not in the database: %s", alert.cause, error.message)
+            self._tell_unrecorded(alert, at)
         else:
+            if self._unrecorded is not None:
+                self._unrecorded.unlink(missing_ok=True)
             self.send(at)
 
     def send(self, at: int) -> None:
@@ -181,6 +192,29 @@ class Alerts:
                 told = [channel.name for channel in self._channels.values() if self._is_for(channel, severity)]
                 values |= {"sent_at": at, "waiting": list(dict.fromkeys([*told, *(row.waiting or [])])) or None}
             connection.execute(update(alerts).where(alerts.c.id == row.id).values(values))
+
+    def _tell_unrecorded(self, alert: Alert, at: int) -> None:
+        """Tell all channels now, unless the file says that they have been."""
+        before = self._told_unrecorded()
+        if at - before.get(alert.cause, -math.inf) < self._settings.repeat_hours * HOUR:
+            return
+        message = Message(**vars(alert), first_at=at, last_at=at, times=1)
+        channels = [channel for channel in self._channels.values() if self._is_for(channel, alert.severity)]
+        whys = [self._tell(channel, message) for channel in channels]
+        if self._unrecorded is not None and whys == [None] * len(channels):
+            try:
+                write_json(self._unrecorded, before | {alert.cause: at})
+            except (RecloopError, OSError) as error:
+                logger.error("the alert %r is told again the next time: %s", alert.cause, error)
+
+    def _told_unrecorded(self) -> dict[str, int]:
+        if self._unrecorded is None or not self._unrecorded.exists():
+            return {}
+        try:
+            told = read_json(self._unrecorded, remedy="delete it")
+        except RecloopError:
+            return {}
+        return told if isinstance(told, dict) else {}
 
     def _is_for(self, channel: Channel, severity: Severity) -> bool:
         return channel.always or _rank(severity) >= _rank(self._settings.least)

@@ -14,14 +14,15 @@ from sqlalchemy import Connection, Engine
 from monitoring import verdicts
 from monitoring.figures import drift_figures, figures_snapshot, quality_figures, told
 from monitoring.live import LiveModel, live_model
+from monitoring.moments import spoken
 from monitoring.policy import Judgement, judge, or_worse, quiet_until, with_new_data
-from monitoring.probation import attribution_of, worse_than_before
+from monitoring.probation import worse_than_before
 from monitoring.quality import Quality, quality_of
 from monitoring.recsys import recsys_snapshot
 from monitoring.report import write_report
 from monitoring.traffic import Compared, compare_traffic, rate
 from monitoring.verdicts import Verdict
-from monitoring.window import HOUR, Window, count_events, count_new
+from monitoring.window import HOUR, Window, attribution_of, count_events, count_new, newest_event
 from monitoring.workspace import keep
 from recloop.config import Monitoring
 from recloop.errors import RecloopError
@@ -73,14 +74,17 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
         with database.connect() as connection:
             events = count_events(connection, window)
             judgement = not_yet(events, window, policy)
-            if judgement is None:
+            if judgement is not None:
+                judgement = silent(connection, window, live, policy) or judgement
+            else:
                 seen = _look(connection, project, window, live, earlier)
                 drifted = [{signal.name for signal in verdict.signals if signal.drifted} for verdict in earlier]
                 judgement = judge(seen.compared.findings, policy.signals, drifted)
                 vain = verdicts.in_vain(database, live.version, live.since)
                 new = count_new(connection, live, max((each.asked_at or 0 for each in vain), default=0))
                 judgement = with_new_data(judgement, new, seen.compared.learnt, policy.new_data)
-                judgement = or_worse(judgement, worse_than_before(connection, project.params, window, live))
+            # In every run, and not with the window alone: of a bad version there is to be no day more than it takes.
+            judgement = or_worse(judgement, worse_than_before(connection, project.params, window, live))
         verdict = Verdict(
             id=0,
             at=at,
@@ -188,6 +192,21 @@ def end(project: Project, verdict_id: int, training: str, how: str) -> None:
         verdicts.end(database, verdict_id, training, how)
 
 
+def silent(connection: Connection, window: Window, live: LiveModel, policy: Monitoring) -> Judgement | None:
+    """`silent`, if nothing has come in for too long; None: it is judged by what has."""
+    if policy.silence_hours is None:
+        return None
+    since = max(newest_event(connection) or 0, live.since)
+    hours = (window.end - since) / HOUR
+    if hours < policy.silence_hours:
+        return None
+    reason = (
+        f"no event has come in for {hours:,.0f} h, since {spoken(since)}; monitoring.silence_hours is "
+        f"{policy.silence_hours:g}. Either nobody came, or what they do does not reach POST /events any more"
+    )
+    return Judgement("silent", reasons=(reason,))
+
+
 def not_yet(events: int, window: Window, policy: Monitoring) -> Judgement | None:
     """`insufficient`, if the window goes on; None: it is to be judged."""
     if events < policy.min_events:
@@ -213,7 +232,7 @@ def _look(
     attribution, k = attribution_of(policy), params.serving.default_k
     shown = window.shown(live, attribution)
     return Seen(
-        compare_traffic(connection, project.gated, window, live, policy, params.gate.events, rates),
+        compare_traffic(connection, project.gated, window, live, params, rates),
         quality_of(connection, shown, attribution, k, policy.clip),
         recsys_snapshot(connection, project.gated, live, shown, attribution, k),
     )

@@ -73,20 +73,3 @@ def test_the_distance_is_the_one_evidently_shows() -> None:
 def test_a_signal_that_a_side_has_no_value_of_is_left_out() -> None:
     rows = pd.DataFrame({"a": ["x", "y"], "b": [None, None], "user_id": ["u", "v"], "session": [1, 1]})
     assert [finding.signal for finding in find(rows, rows, ["a", "b"], 0.01)] == ["a"]
-
-
-def test_lists_for_nobody_take_no_part_in_what_was_taken() -> None:
-    """Of users' lists half as many are taken, and of all lists more, since fewer are for nobody."""
-
-    def lists(something: int, nothing: int, nobody: int) -> pd.DataFrame:
-        taken = ["something"] * something + ["nothing"] * nothing + [None] * nobody
-        return pd.DataFrame({"user_id": range(len(taken)), "session": 0, "taken": taken})
-
-    before, now = lists(300, 700, 4000), lists(600, 3400, 1000)
-
-    (fell,) = find(before, now, ("taken",), 0.005)
-    (rose,) = find(now, before, ("taken",), 0.005)
-
-    assert fell.figure > fell.chance > 0
-    assert fell.moved == "nothing: 70.0% → 85.0%"
-    assert rose.figure == 0

@@ -21,8 +21,8 @@ from recloop.errors import ConfigError, did_you_mean
 from recloop.replay.endpoint import InProcess, Listed
 from recloop.replay.figures import Course, ReplayReport, Retraining, discounted, facts
 from recloop.replay.log import Log, Played
-from recloop.replay.monitored import Platform
-from recloop.replay.policies import EVERY, MONITORED, NEVER, POLICIES, Evidence, Quality
+from recloop.replay.monitored import Platform, Reasons
+from recloop.replay.policies import EVERY, MONITORED, NEVER, POLICIES, Evidence
 from recloop.replay.training import Trained, Trainer
 from recloop.serving.endpoint import HOUR_US
 from recloop.serving.engine import Engine
@@ -39,8 +39,6 @@ class _Run:
     live: Trained
     platform: Platform | None
     """Where the monitor looks; None: the policy does not ask it"""
-    first: Quality | None = None
-    """Of its version's first window"""
     asked_at: int | None = None
     """When it trained last, in µs since 1970"""
     places: list[int] = field(default_factory=list)
@@ -141,7 +139,7 @@ def _play(log: Log, params: Params, model: str, folder: Path, policies: Sequence
             reason = None if last else POLICIES[run.name](evidence)  # after the last window nobody would be asked
             if reason is not None:
                 _retrain(run, trainer, log, number, reason)
-        say(_line(number, log, runs, seen, seconds[-1]))
+        say(_line(number, log, runs, seconds[-1]))
     return _Play(seed, {run.name: run.course() for run in runs}, seconds, first.seconds)
 
 
@@ -160,28 +158,25 @@ def _seen(
     """Take a window in."""
     places = [listed.place(event.item_id) for event, listed in zip(played, lists, strict=True)]
     run.places += places
-    quality = Quality.of(discounted(np.array(places)), np.array([event.user_id for event in played]))
-    run.first = run.first or quality
     end = log.end_of(number)
-    drifted: tuple[str, ...] = ()
+    reasons = Reasons()
     if run.platform is not None:
         run.platform.store(played, lists)
-        drifted = run.platform.drifted(played[0].at, end)
+        reasons = run.platform.judged(played[0].at, end)
     return Evidence(
         learnt=run.live.events,
         new=log.bounds[number + 1] - run.live.events,
         enough=policy.new_data,
         cooling=run.asked_at is not None and end - run.asked_at < policy.cooldown_hours * HOUR_US,
-        drifted=drifted,
-        now=quality,
-        first=run.first,
+        drifted=reasons.drifted,
+        fallen=reasons.fallen,
     )
 
 
 def _retrain(run: _Run, trainer: Trainer, log: Log, number: int, reason: str) -> None:
     """Train on all that has come in, and have that version answer from the next window on."""
     run.live = trainer.at(log.bounds[number + 1])
-    run.first, run.asked_at = None, log.end_of(number)
+    run.asked_at = log.end_of(number)
     if run.platform is not None:
         run.platform.deploy(run.live, run.asked_at, reason)
     run.retrainings.append(
@@ -195,10 +190,12 @@ def _retrain(run: _Run, trainer: Trainer, log: Log, number: int, reason: str) ->
     )
 
 
-def _line(number: int, log: Log, runs: Sequence[_Run], seen: Sequence[Evidence], seconds: float) -> str:
+def _line(number: int, log: Log, runs: Sequence[_Run], seconds: float) -> str:
+    events = log.bounds[number + 1] - log.bounds[number]
     figures = ", ".join(
-        f"{run.name} {evidence.now.mean:.4f}{'*' * (run.first is None)}"
-        for run, evidence in zip(runs, seen, strict=True)
+        f"{run.name} {discounted(np.array(run.places[-events:])).mean():.4f}"
+        f"{'*' * (run.live.events == log.bounds[number + 1])}"
+        for run in runs
     )
     return f"window {number + 1} of {log.windows}, {seconds:.1f} s: NDCG@10 {figures} (*: then trained)"
 
