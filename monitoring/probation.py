@@ -10,8 +10,8 @@ from monitoring.window import HOUR, Window, attribution_of
 from recloop.config import Params
 
 WIDER = 1.6
-"""The interval is taken so much wider, for a version is looked at again in every run of the monitor. Of versions that are
-as good as the one before, 1.1% are found worse in one of 72 looks (200,000 random walks); with 1.8 it were 0.3%"""
+"""The interval is taken so much wider, for a version is looked at again in every run of the monitor: of those that are
+no worse than the one before, 1.1% are found worse in some one of 72 looks (200,000 random walks)"""
 
 
 def worse_than_before(connection: Connection, params: Params, window: Window, live: LiveModel) -> str | None:
