@@ -1,7 +1,8 @@
 """Alerts: people hear of what is wrong, once for one cause.
 
 An alert is open from when its cause is first found until somebody says that it is gone. While it is open it counts up,
-and is sent again only when it has become graver, or after `alerts.repeat_hours`. That there is one row for an open
+and is sent again only when it has become graver, or after `alerts.repeat_hours`; or to channels of whoever finds it
+that have not been told, for a person's shell may have fewer than the platform. That there is one row for an open
 cause the database sees to, and that one process sends it a mark in the row; so it does not matter how many find it.
 
 What is to be sent is written down before it is sent, and crossed out after: a channel that does not answer, or a
@@ -43,6 +44,7 @@ alerts = Table(
     Column("times", Integer, nullable=False),
     Column("sent_at", BigInteger),  # when it last was to be sent to all
     Column("waiting", JSON(none_as_null=True)),  # channels that are still to be told; null: none
+    Column("told", JSON(none_as_null=True)),  # channels that have been, since it was last to be sent to all; null: none
     Column("sending_since", BigInteger),  # null: nobody is sending it
     Column("failed", Text),  # why channels are still to be told
     Column("resolved_at", BigInteger),  # null: it is open
@@ -188,9 +190,13 @@ class Alerts:
             graver = _rank(alert.severity) > _rank(row.severity)
             severity = alert.severity if graver else row.severity
             values = vars(alert) | {"severity": severity}
-            if graver or row.sent_at is None or at - row.sent_at >= self._settings.repeat_hours * HOUR:
-                told = [channel.name for channel in self._channels.values() if self._is_for(channel, severity)]
-                values |= {"sent_at": at, "waiting": list(dict.fromkeys([*told, *(row.waiting or [])])) or None}
+            again = graver or row.sent_at is None or at - row.sent_at >= self._settings.repeat_hours * HOUR
+            told = [] if again else row.told or []
+            ours = [channel.name for channel in self._channels.values() if self._is_for(channel, severity)]
+            waiting = dict.fromkeys(name for name in (*ours, *(row.waiting or [])) if name not in told)
+            values |= {"waiting": list(waiting) or None}
+            if again:
+                values |= {"sent_at": at, "told": None}
             connection.execute(update(alerts).where(alerts.c.id == row.id).values(values))
 
     def _tell_unrecorded(self, alert: Alert, at: int) -> None:
@@ -242,7 +248,8 @@ class Alerts:
             connection.execute(update(alerts).where(of_it).values(sending_since=None, failed=failed or None))
             # Where it was to be sent anew meanwhile, because it has become graver, all are to be told again.
             same = alerts.c.sent_at == row["sent_at"]
-            connection.execute(update(alerts).where(of_it, same).values(waiting=waiting or None))
+            told = [*(row["told"] or []), *(name for name in ours if name not in whys)]
+            connection.execute(update(alerts).where(of_it, same).values(waiting=waiting or None, told=told or None))
 
     def _tell(self, channel: Channel, message: Message) -> str | None:
         """Why a channel could not be told; None if it was."""

@@ -108,6 +108,16 @@ class TestOneAlertForOneCause:
         assert [message.severity for message in told.heard] == ["retrain", "error"]
         assert alerts.open()[0].severity == "error"
 
+    def test_channels_that_only_the_next_to_find_it_has_are_told_then(self, database: Engine) -> None:
+        """A person's shell has no webhook; the platform, which finds the same an hour later, has."""
+        alerts_of(database, shell := Told("log")).raise_alert(DRIFT, AT)
+        platform = alerts_of(database, shell, webhook := Told("webhook"))
+        for hour in (1, 2):
+            platform.raise_alert(DRIFT, AT + hour * HOUR)
+
+        assert [len(told.heard) for told in (shell, webhook)] == [1, 1]
+        assert platform.open()[0].waiting is None
+
     def test_a_cause_that_was_gone_and_comes_back_is_a_new_alert(self, database: Engine) -> None:
         alerts = alerts_of(database, told := Told())
         alerts.raise_alert(DRIFT, AT)
