@@ -147,6 +147,8 @@ def examine(folder: Path, seed: int, *, drifts: bool) -> Found:
                         if judgement.outcome != "ok":
                             delays[kind][size] = number + 1
                             break
+                        if size != "middle":
+                            break
     return Found([drifted(judgement) for judgement in calm], delays, seen_by)
 
 

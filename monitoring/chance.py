@@ -72,6 +72,8 @@ def chance(sessions: np.ndarray, size: int, seed: int = 0) -> Chance:
 
 def _drawn(sessions: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """float [DRAWS, categories]: what windows of `size` sessions have."""
-    times = rng.multinomial(size, np.full(len(sessions), 1 / len(sessions)), size=DRAWS)
+    count = len(sessions)
+    # Many times as quick as drawing from a multinomial distribution, which draws a binomial number for each session.
+    times = np.stack([np.bincount(rng.integers(count, size=size), minlength=count) for _ in range(DRAWS)])
     drawn: np.ndarray = times.astype(sessions.dtype) @ sessions
     return drawn

@@ -232,7 +232,8 @@ def _lists(connection: Connection, known: Known, shown: Window, live: LiveModel)
 
 
 def _frame(features: Table) -> pd.DataFrame:
-    rows: pd.DataFrame = sampled(features).order_by(["timestamp", "user_id"]).to_pandas()
+    made = features.cache()  # counted, and then read: not made twice
+    rows: pd.DataFrame = sampled(made).order_by(["timestamp", "user_id"]).to_pandas()
     return rows
 
 
