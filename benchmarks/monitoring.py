@@ -194,7 +194,7 @@ class _Watch:
         ]
         traffic = traffic_of(connection, received, self._reference(number, received), window, LIVE, PARAMS, rates)
         policy = PARAMS.monitoring
-        return judge(traffic.findings(policy.false_alarms), policy.signals)
+        return judge(traffic.findings(policy), policy.signals)
 
     def _reference(self, number: int, received: Any) -> Reference:
         """Of one window the same, whatever is injected: it follows from how long the window is."""

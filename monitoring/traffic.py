@@ -13,12 +13,12 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from monitoring.backend import duckdb
-from monitoring.chance import distance
-from monitoring.compare import Comparison, compare, find
+from monitoring.compare import Comparison, compare, find, tests_of
 from monitoring.fall import fall
 from monitoring.features import event_features, list_features, sampled
 from monitoring.known import Known
 from monitoring.live import LiveModel
+from monitoring.measures import jensen_shannon
 from monitoring.quality import record_of
 from monitoring.reference import Reference, reference
 from monitoring.signals import ARRIVAL_SIGNALS, EVENT_SIGNALS, LIST_SIGNALS, Finding
@@ -67,9 +67,12 @@ class Traffic:
     notes: tuple[str, ...]
     """For people: what the reference is, and what was left out, and why"""
 
-    def findings(self, false_alarms: float) -> tuple[Finding, ...]:
+    def findings(self, policy: Monitoring) -> tuple[Finding, ...]:
         """Figures alone, without Evidently's pages: of all signals."""
-        found = (find(each.before, each.current, each.signals, false_alarms) for each in self.pages.values())
+        tests = tests_of(policy.signals)
+        found = (
+            find(each.before, each.current, each.signals, policy.false_alarms, tests) for each in self.pages.values()
+        )
         return (*chain.from_iterable(found), *self.others)
 
 
@@ -189,7 +192,7 @@ def usual(now: float, rates: Sequence[float]) -> Finding | None:
     if len(rates) < FEWEST_WINDOWS:
         return None
     median = float(np.median(rates))
-    figure, *others = (float(distance(np.array([each, median]), np.ones(2))) for each in (now, *rates))
+    figure, *others = (float(jensen_shannon(np.array([each, median]), np.ones(2))) for each in (now, *rates))
     return Finding("volume", figure, max(others), f"{median:,.0f} → {now:,.0f} events an hour")
 
 

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 
 from recloop.config.section import Positive, Section
 
+DriftTest = Literal["jensenshannon", "hellinger", "psi"]
+"""Evidently's names"""
 Hours = Annotated[float, Field(ge=0, le=876_000)]
 
 
@@ -25,6 +27,8 @@ class Watched(Section):
 
     matters: float | None = Field(gt=0)
     """The distance from which on a change counts, if chance alone does not reach it; null: it is only reported."""
+    test: DriftTest = "jensenshannon"
+    """How far it has moved by; `matters` is on its scale. `quality` has a scale of its own, and `volume` this one."""
     severity: Literal["note", "warn", "retrain"] = "retrain"
     """What is done then: it is written down, or somebody is told, or the model is trained anew."""
     windows: Positive = 1
