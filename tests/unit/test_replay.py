@@ -28,7 +28,7 @@ from recloop.replay.figures import Course, ReplayReport, Retraining, discounted,
 from recloop.replay.log import Log, read_log
 from recloop.replay.monitored import Platform, Reasons
 from recloop.replay.over_http import play
-from recloop.replay.policies import DEFAULT, EVERY, NEVER, POLICIES, Evidence
+from recloop.replay.policies import DEFAULT, EVERY, EVERY_WARM, NEVER, POLICIES, Evidence
 from recloop.replay.run import replay
 from recloop.replay.training import Trainer
 from recloop.serving.client import Client
@@ -73,19 +73,19 @@ def seen(**others: Any) -> Evidence:
 @pytest.mark.parametrize(
     ("evidence", "trains"),
     [
-        (seen(), {EVERY}),
-        (seen(drifted=("unknown_items: 0.3",)), {EVERY, "drift", DEFAULT}),
-        (seen(fallen=("quality: a fall by 0.3",)), {EVERY, "quality", DEFAULT}),
-        (seen(new=124), {EVERY}),
-        (seen(new=999, enough=None), {EVERY}),
-        (seen(new=125), {EVERY, "new data", DEFAULT}),
-        (seen(new=125, fallen=("y",), drifted=("x",), cooling=True), {EVERY, "drift", "quality", "new data"}),
+        (seen(), set()),
+        (seen(drifted=("unknown_items: 0.3",)), {"drift", DEFAULT}),
+        (seen(fallen=("quality: a fall by 0.3",)), {"quality", DEFAULT}),
+        (seen(new=124), set()),
+        (seen(new=999, enough=None), set()),
+        (seen(new=125), {"new data", DEFAULT}),
+        (seen(new=125, fallen=("y",), drifted=("x",), cooling=True), {"drift", "quality", "new data"}),
     ],
 )
 def test_each_policy_has_its_reason_and_the_default_takes_any_unless_it_cools_down(
     evidence: Evidence, trains: set[str]
 ) -> None:
-    assert {name for name, policy in POLICIES.items() if policy(evidence)} == trains
+    assert {name for name, policy in POLICIES.items() if policy(evidence)} == trains | {EVERY, EVERY_WARM}
 
 
 def test_a_reason_says_the_figures() -> None:
@@ -163,6 +163,39 @@ def test_where_taste_turns_retraining_pays(log: Log, tmp_path: Path) -> None:
     assert [each.ndcg_by_window for each in again.policies.values()] == [
         each.ndcg_by_window for each in report.policies.values()
     ]
+
+
+def test_policies_begin_from_what_is_live_where_they_are_told_to_and_the_measures_from_nothing(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = PARAMS.model_copy(
+        update={
+            "models": {"mf": {"dim": 8, "train": {"epochs": 1, "lr": 0.01}}},
+            "train": PARAMS.train.model_copy(update={"warm_start": True}),
+        }
+    )
+    made: list[tuple[int, ...]] = []
+    train = Trainer._train
+    monkeypatch.setattr(
+        Trainer, "_train", lambda self, chain, champion: (made.append(chain), train(self, chain, champion))[1]
+    )
+    report = replay(log, params, "mf", tmp_path, policies=["new data", EVERY_WARM], say=lambda _: None)
+
+    first, *later = log.bounds[:-1]
+    asked = [each.events for each in report.policies["new data"].retrainings]
+    assert (
+        set(made)
+        == {
+            (first,),
+            *((events,) for events in later),  # every window
+            *((first, *later[: count + 1]) for count in range(len(later))),  # every window, warm
+            *((first, *asked[: count + 1]) for count in range(len(asked))),
+        }
+    )
+    assert len(made) == len(set(made)), "what was trained once is not trained again"
+    assert report.policies[EVERY].quality != report.policies[EVERY_WARM].quality
+    cold = replay(log, PARAMS, "item_knn", tmp_path / "cold", policies=[NEVER], say=lambda _: None)
+    assert list(cold.policies) == [NEVER, EVERY], "there is no such row where nothing is warm"
 
 
 def test_the_default_asks_the_monitor_of_its_own_platform(

@@ -63,11 +63,12 @@ def combined(seen: Evidence) -> str | None:
     return " · ".join(reasons) or None
 
 
-NEVER, EVERY, DEFAULT = "never", "every window", "combined"
+NEVER, EVERY, EVERY_WARM, DEFAULT = "never", "every window", "every window, warm", "combined"
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         NEVER: never,
         EVERY: every_window,
+        EVERY_WARM: every_window,
         "drift": on_drift,
         "quality": on_quality,
         "new data": on_new_data,
@@ -76,3 +77,5 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
 )
 MONITORED = ("drift", "quality", DEFAULT)
 """Policies that ask the monitor"""
+FROM_NOTHING = (NEVER, EVERY)
+"""Policies whose trainings begin from nothing, whatever `train.warm_start` says: the others are measured by them"""

@@ -22,7 +22,7 @@ from recloop.replay.endpoint import InProcess, Listed
 from recloop.replay.figures import Course, ReplayReport, Retraining, discounted, facts
 from recloop.replay.log import Log, Played
 from recloop.replay.monitored import Platform, Reasons
-from recloop.replay.policies import EVERY, MONITORED, NEVER, POLICIES, Evidence
+from recloop.replay.policies import EVERY, EVERY_WARM, FROM_NOTHING, MONITORED, NEVER, POLICIES, Evidence
 from recloop.replay.training import Trained, Trainer
 from recloop.serving.endpoint import HOUR_US
 from recloop.serving.engine import Engine
@@ -39,6 +39,8 @@ class _Run:
     live: Trained
     platform: Platform | None
     """Where the monitor looks; None: the policy does not ask it"""
+    warm: bool
+    """Whether its trainings begin from what is live"""
     asked_at: int | None = None
     """When it trained last, in µs since 1970"""
     places: list[int] = field(default_factory=list)
@@ -75,7 +77,7 @@ def replay(
         StageError: there is too little to learn from.
         ModelError: a training failed.
     """
-    wanted = _wanted(policies)
+    wanted = _wanted(policies, warm=params.train.warm_start)
     if model not in params.models:
         raise ConfigError(
             f"params.yaml has no section models.{model}{did_you_mean(model, params.models)}",
@@ -123,16 +125,17 @@ def _play(log: Log, params: Params, model: str, folder: Path, policies: Sequence
         platform = Platform(folder / "policies" / name.replace(" ", "-"), params) if name in MONITORED else None
         if platform is not None:
             platform.deploy(first, int(log.times[start]), "the first one")
-        runs.append(_Run(name, seed, first, platform))
+        warm = params.train.warm_start and name not in FROM_NOTHING
+        runs.append(_Run(name, seed, first, platform, warm))
     endpoint = InProcess(params.serving, int(log.times[start]))
-    engines: dict[int, Engine] = {}
+    engines: dict[tuple[int, ...], Engine] = {}
     seconds = []
     for number in range(log.windows):
         begun = time.perf_counter()
         played = log.window(number)
-        engines = {run.live.events: engines.get(run.live.events) or Engine.load(run.live.package) for run in runs}
+        engines = {run.live.chain: engines.get(run.live.chain) or Engine.load(run.live.package) for run in runs}
         lists = endpoint.play(played, engines)
-        seen = [_seen(run, log, number, played, lists[run.live.events], params.monitoring) for run in runs]
+        seen = [_seen(run, log, number, played, lists[run.live.chain], params.monitoring) for run in runs]
         seconds.append(time.perf_counter() - begun)
         last = number == log.windows - 1
         for run, evidence in zip(runs, seen, strict=True):
@@ -143,13 +146,14 @@ def _play(log: Log, params: Params, model: str, folder: Path, policies: Sequence
     return _Play(seed, {run.name: run.course() for run in runs}, seconds, first.seconds)
 
 
-def _wanted(policies: Collection[str]) -> list[str]:
+def _wanted(policies: Collection[str], *, warm: bool) -> list[str]:
     for name in policies:
         if name not in POLICIES:
             raise ConfigError(
                 f"there is no policy {name!r}{did_you_mean(name, POLICIES)}", remedy=f"there are: {', '.join(POLICIES)}"
             )
-    return [name for name in POLICIES if not policies or name in policies or name in (NEVER, EVERY)]
+    chosen = [name for name in POLICIES if not policies or name in policies or name in (NEVER, EVERY)]
+    return [name for name in chosen if warm or name != EVERY_WARM]
 
 
 def _seen(
@@ -175,7 +179,7 @@ def _seen(
 
 def _retrain(run: _Run, trainer: Trainer, log: Log, number: int, reason: str) -> None:
     """Train on all that has come in, and have that version answer from the next window on."""
-    run.live = trainer.at(log.bounds[number + 1])
+    run.live = trainer.at(log.bounds[number + 1], run.live if run.warm else None)
     run.asked_at = log.end_of(number)
     if run.platform is not None:
         run.platform.deploy(run.live, run.asked_at, reason)
