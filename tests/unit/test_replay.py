@@ -28,7 +28,7 @@ from recloop.replay.figures import Course, ReplayReport, Retraining, discounted,
 from recloop.replay.log import Log, read_log
 from recloop.replay.monitored import Platform, Reasons
 from recloop.replay.over_http import play
-from recloop.replay.policies import DEFAULT, EVERY, EVERY_WARM, NEVER, POLICIES, Evidence
+from recloop.replay.policies import DEFAULT, EVERY, NEVER, POLICIES, WARM, Evidence, rows
 from recloop.replay.run import replay
 from recloop.replay.training import Trainer
 from recloop.serving.client import Client
@@ -85,7 +85,7 @@ def seen(**others: Any) -> Evidence:
 def test_each_policy_has_its_reason_and_the_default_takes_any_unless_it_cools_down(
     evidence: Evidence, trains: set[str]
 ) -> None:
-    assert {name for name, policy in POLICIES.items() if policy(evidence)} == trains | {EVERY, EVERY_WARM}
+    assert {name for name, policy in POLICIES.items() if policy(evidence)} == trains | {EVERY}
 
 
 def test_a_reason_says_the_figures() -> None:
@@ -179,10 +179,10 @@ def test_policies_begin_from_what_is_live_where_they_are_told_to_and_the_measure
     monkeypatch.setattr(
         Trainer, "_train", lambda self, chain, champion: (made.append(chain), train(self, chain, champion))[1]
     )
-    report = replay(log, params, "mf", tmp_path, policies=["new data", EVERY_WARM], say=lambda _: None)
+    report = replay(log, params, "mf", tmp_path, policies=["new data", EVERY], say=lambda _: None)
 
     first, *later = log.bounds[:-1]
-    asked = [each.events for each in report.policies["new data"].retrainings]
+    asked = [each.events for each in report.policies[f"new data{WARM}"].retrainings]
     assert (
         set(made)
         == {
@@ -193,9 +193,25 @@ def test_policies_begin_from_what_is_live_where_they_are_told_to_and_the_measure
         }
     )
     assert len(made) == len(set(made)), "what was trained once is not trained again"
-    assert report.policies[EVERY].quality != report.policies[EVERY_WARM].quality
-    cold = replay(log, PARAMS, "item_knn", tmp_path / "cold", policies=[NEVER], say=lambda _: None)
-    assert list(cold.policies) == [NEVER, EVERY], "there is no such row where nothing is warm"
+    assert report.policies[EVERY].quality != report.policies[EVERY + WARM].quality
+
+
+@pytest.mark.parametrize(
+    ("wanted", "warm", "played"),
+    [
+        ([], False, [NEVER, EVERY, "drift", "quality", "new data", DEFAULT]),
+        ([DEFAULT], False, [NEVER, EVERY, DEFAULT]),
+        ([DEFAULT], True, [NEVER, EVERY, DEFAULT + WARM]),
+        ([DEFAULT, DEFAULT + WARM], False, [NEVER, EVERY, DEFAULT, DEFAULT + WARM]),
+        (
+            [],
+            True,
+            [NEVER, EVERY, *(name + WARM for name in (EVERY, "drift", "quality", "new data", DEFAULT))],
+        ),
+    ],
+)
+def test_what_is_played_are_the_measures_and_what_is_wanted(wanted: list[str], warm: bool, played: list[str]) -> None:
+    assert rows(wanted, warm=warm) == played
 
 
 def test_the_default_asks_the_monitor_of_its_own_platform(

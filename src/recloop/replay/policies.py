@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from recloop.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ def combined(seen: Evidence) -> str | None:
     return " · ".join(reasons) or None
 
 
-NEVER, EVERY, EVERY_WARM, DEFAULT = "never", "every window", "every window, warm", "combined"
+NEVER, EVERY, DEFAULT = "never", "every window", "combined"
+WARM = ", warm"
+"""Ends the name of a policy whose trainings begin from what is live, and not from nothing"""
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         NEVER: never,
         EVERY: every_window,
-        EVERY_WARM: every_window,
         "drift": on_drift,
         "quality": on_quality,
         "new data": on_new_data,
@@ -77,5 +80,24 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
 )
 MONITORED = ("drift", "quality", DEFAULT)
 """Policies that ask the monitor"""
-FROM_NOTHING = (NEVER, EVERY)
-"""Policies whose trainings begin from nothing, whatever `train.warm_start` says: the others are measured by them"""
+
+
+def rows(wanted: Collection[str], *, warm: bool) -> list[str]:
+    """The policies to play, in order: those that are wanted, and the two that others are measured by.
+
+    Args:
+        wanted: their names, with WARM behind them or without; all where none is named.
+        warm: whether one without means the other.
+
+    Raises:
+        ConfigError: there is no such policy.
+    """
+    for name in wanted:
+        if name.removesuffix(WARM) not in POLICIES:
+            raise ConfigError(
+                f"there is no policy {name!r}{did_you_mean(name, POLICIES)}",
+                remedy=f"there are: {', '.join(POLICIES)}; and each of them with {WARM!r} behind it",
+            )
+    named = {f"{name}{WARM}" if warm and not name.endswith(WARM) else name for name in wanted or POLICIES}
+    both = [*POLICIES, *(f"{name}{WARM}" for name in POLICIES)]
+    return [name for name in both if name in (NEVER, EVERY) or (name in named and name != f"{NEVER}{WARM}")]

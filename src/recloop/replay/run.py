@@ -22,7 +22,7 @@ from recloop.replay.endpoint import InProcess, Listed
 from recloop.replay.figures import Course, ReplayReport, Retraining, discounted, facts
 from recloop.replay.log import Log, Played
 from recloop.replay.monitored import Platform, Reasons
-from recloop.replay.policies import EVERY, EVERY_WARM, FROM_NOTHING, MONITORED, NEVER, POLICIES, Evidence
+from recloop.replay.policies import MONITORED, POLICIES, WARM, Evidence, rows
 from recloop.replay.training import Trained, Trainer
 from recloop.serving.endpoint import HOUR_US
 from recloop.serving.engine import Engine
@@ -37,14 +37,16 @@ class _Run:
     name: str
     seed: int
     live: Trained
-    platform: Platform | None
+    platform: Platform | None = None
     """Where the monitor looks; None: the policy does not ask it"""
-    warm: bool
-    """Whether its trainings begin from what is live"""
     asked_at: int | None = None
     """When it trained last, in µs since 1970"""
     places: list[int] = field(default_factory=list)
     retrainings: list[Retraining] = field(default_factory=list)
+
+    @property
+    def policy(self) -> str:
+        return self.name.removesuffix(WARM)
 
     def course(self) -> Course:
         places = np.array(self.places)
@@ -68,7 +70,8 @@ def replay(
         params: of the project; `monitoring.window_hours` is each window's own length.
         model: a name of the zoo.
         folder: an empty one, for packages, databases and reports; nobody needs it afterwards.
-        policies: names; all of them where none is named.
+        policies: names; all of them where none is named. With `train.warm_start`, or with WARM behind its name, a
+            policy's trainings begin from what is live.
         seeds: of the trainings: it is played once with each; that of `params` where none is named.
         say: is told how it goes, a line a window.
 
@@ -77,7 +80,7 @@ def replay(
         StageError: there is too little to learn from.
         ModelError: a training failed.
     """
-    wanted = _wanted(policies, warm=params.train.warm_start)
+    wanted = rows(policies, warm=params.train.warm_start)
     if model not in params.models:
         raise ConfigError(
             f"params.yaml has no section models.{model}{did_you_mean(model, params.models)}",
@@ -122,11 +125,11 @@ def _play(log: Log, params: Params, model: str, folder: Path, policies: Sequence
     say(f"seed {seed}, the first version: {start:,} events, {first.seconds:.1f} s")
     runs = []
     for name in policies:
-        platform = Platform(folder / "policies" / name.replace(" ", "-"), params) if name in MONITORED else None
-        if platform is not None:
-            platform.deploy(first, int(log.times[start]), "the first one")
-        warm = params.train.warm_start and name not in FROM_NOTHING
-        runs.append(_Run(name, seed, first, platform, warm))
+        run = _Run(name, seed, first)
+        if run.policy in MONITORED:
+            run.platform = Platform(folder / "policies" / name.replace(" ", "-"), params)
+            run.platform.deploy(first, int(log.times[start]), "the first one")
+        runs.append(run)
     endpoint = InProcess(params.serving, int(log.times[start]))
     engines: dict[tuple[int, ...], Engine] = {}
     seconds = []
@@ -139,21 +142,11 @@ def _play(log: Log, params: Params, model: str, folder: Path, policies: Sequence
         seconds.append(time.perf_counter() - begun)
         last = number == log.windows - 1
         for run, evidence in zip(runs, seen, strict=True):
-            reason = None if last else POLICIES[run.name](evidence)  # after the last window nobody would be asked
+            reason = None if last else POLICIES[run.policy](evidence)  # after the last window nobody would be asked
             if reason is not None:
                 _retrain(run, trainer, log, number, reason)
         say(_line(number, log, runs, seconds[-1]))
     return _Play(seed, {run.name: run.course() for run in runs}, seconds, first.seconds)
-
-
-def _wanted(policies: Collection[str], *, warm: bool) -> list[str]:
-    for name in policies:
-        if name not in POLICIES:
-            raise ConfigError(
-                f"there is no policy {name!r}{did_you_mean(name, POLICIES)}", remedy=f"there are: {', '.join(POLICIES)}"
-            )
-    chosen = [name for name in POLICIES if not policies or name in policies or name in (NEVER, EVERY)]
-    return [name for name in chosen if warm or name != EVERY_WARM]
 
 
 def _seen(
@@ -179,7 +172,7 @@ def _seen(
 
 def _retrain(run: _Run, trainer: Trainer, log: Log, number: int, reason: str) -> None:
     """Train on all that has come in, and have that version answer from the next window on."""
-    run.live = trainer.at(log.bounds[number + 1], run.live if run.warm else None)
+    run.live = trainer.at(log.bounds[number + 1], run.live if run.name.endswith(WARM) else None)
     run.asked_at = log.end_of(number)
     if run.platform is not None:
         run.platform.deploy(run.live, run.asked_at, reason)
