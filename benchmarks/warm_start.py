@@ -6,8 +6,9 @@
 In order of time: the champion knows the first 80% of the events, the retraining the first 90%, and both are judged on
 the rest, which neither knows. Of what each knows, the last tenth of all events is what its epoch is chosen on. Three
 ways for each seed: `kept`, the champion as it was; `cold`, a retraining from nothing; `warm`, one that begins from the
-champion. Model and settings are those of `benchmarks.loop`. Seconds are of learning, on one thread; that a training goes on for `patience` epochs after its best one is
-counted in `epochs` and `seconds`, and not in what it took to the best.
+champion. Model and settings are those of `benchmarks.loop`. Seconds are of learning, on one thread; that a training
+goes on for `patience` epochs after its best one is counted in `epochs` and `seconds`, and not in what it took to the
+best.
 """
 
 from __future__ import annotations
