@@ -193,8 +193,7 @@ class _Watch:
             for each in (Window(ends[place], ends[place + 1]) for place in range(EARLIER + number))
         ]
         traffic = traffic_of(connection, received, self._reference(number, received), window, LIVE, PARAMS, rates)
-        policy = PARAMS.monitoring
-        return judge(traffic.findings(policy), policy.signals)
+        return judge(traffic.findings, PARAMS.monitoring.signals)
 
     def _reference(self, number: int, received: Any) -> Reference:
         """Of one window the same, whatever is injected: it follows from how long the window is."""

@@ -1,4 +1,4 @@
-"""Evidently: how far each signal of the current traffic is from the reference, and the pages that show it."""
+"""How far each signal of the current traffic is from the reference, and Evidently's page that shows it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,39 @@ ONLY_REPORTED = 1e9
 
 @dataclass(frozen=True)
 class Comparison:
-    """Current rows beside reference rows: Evidently's snapshot, and its figures."""
+    """Current rows beside reference rows."""
 
-    snapshot: Any
+    reference: pd.DataFrame
+    current: pd.DataFrame
     findings: tuple[Finding, ...]
     left_out: tuple[str, ...]
     """Signals that one of the sides has no value of"""
+    watching: Watching
+
+    def snapshot(self) -> Any:
+        """Evidently's, of the columns that were compared: the figures are the same."""
+        names = [finding.signal for finding in self.findings]
+        matters = {name: getattr(self.watching, name).matters or ONLY_REPORTED for name in names}
+        bounds = {each.signal: max(each.chance, matters[each.signal]) for each in self.findings}
+        tests = tests_of(self.watching)
+        with quiet():
+            from evidently import DataDefinition, Dataset, Report
+            from evidently.metrics import ValueDrift
+            from evidently.presets import DataDriftPreset
+
+            definition = DataDefinition(categorical_columns=names)
+            preset = DataDriftPreset(
+                columns=names,
+                per_column_method={name: tests[name] for name in names},
+                per_column_threshold=bounds,
+                # Rounded down, for the page prints it: a single drifted column has this share or more.
+                drift_share=math.floor(1000 / len(names)) / 1000,
+            )
+            charts = [ValueDrift(column=name, method=tests[name], threshold=bounds[name]) for name in names]
+            return Report([preset, *charts]).run(
+                Dataset.from_pandas(self.current[names].reset_index(drop=True), definition),
+                Dataset.from_pandas(self.reference[names].reset_index(drop=True), definition),
+            )
 
 
 def compare(
@@ -39,7 +66,7 @@ def compare(
     watching: Watching,
     false_alarms: float,
 ) -> Comparison:
-    """Let Evidently compare the columns named in `signals`.
+    """Compare the columns named in `signals`.
 
     Args:
         reference, current: one row an event, or a list, in order of time: user_id, session, and a column a signal.
@@ -47,30 +74,9 @@ def compare(
         watching: what a change of each means.
         false_alarms: the share of windows in which nothing has changed that may reach what chance does.
     """
-    tests = tests_of(watching)
-    findings = find(reference, current, signals, false_alarms, tests)
-    names = [finding.signal for finding in findings]
-    matters = {name: getattr(watching, name).matters or ONLY_REPORTED for name in names}
-    bounds = {each.signal: max(each.chance, matters[each.signal]) for each in findings}
-    with quiet():
-        from evidently import DataDefinition, Dataset, Report
-        from evidently.metrics import ValueDrift
-        from evidently.presets import DataDriftPreset
-
-        definition = DataDefinition(categorical_columns=names)
-        preset = DataDriftPreset(
-            columns=names,
-            per_column_method={name: tests[name] for name in names},
-            per_column_threshold=bounds,
-            # Rounded down, for the page prints it: a single drifted column has this share or more.
-            drift_share=math.floor(1000 / len(names)) / 1000,
-        )
-        charts = [ValueDrift(column=name, method=tests[name], threshold=bounds[name]) for name in names]
-        snapshot = Report([preset, *charts]).run(
-            Dataset.from_pandas(current[names].reset_index(drop=True), definition),
-            Dataset.from_pandas(reference[names].reset_index(drop=True), definition),
-        )
-    return Comparison(snapshot, findings, tuple(name for name in signals if name not in names))
+    findings = find(reference, current, signals, false_alarms, tests_of(watching))
+    names = {finding.signal for finding in findings}
+    return Comparison(reference, current, findings, tuple(name for name in signals if name not in names), watching)
 
 
 def tests_of(watching: Watching) -> dict[str, DriftTest]:

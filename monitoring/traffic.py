@@ -13,7 +13,7 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from monitoring.backend import duckdb
-from monitoring.compare import Comparison, compare, find, tests_of
+from monitoring.compare import Comparison, compare
 from monitoring.fall import fall
 from monitoring.features import event_features, list_features, sampled
 from monitoring.known import Known
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from ibis.expr.types import Table
 
+Sides = tuple["pd.DataFrame", "pd.DataFrame", tuple[str, ...]]
+"""What was before, what is current, and which columns are signals: a row an event, or a list, in order of time"""
+
 LIST_WEIGHT = 10
 """A list is so many rows: an item each"""
 FEWEST_WINDOWS = 3
@@ -47,45 +50,23 @@ FEWEST_WINDOWS = 3
 
 
 @dataclass(frozen=True)
-class Sides:
-    """What a page compares: one row an event, or a list, in order of time: user_id, session, and a column a signal."""
-
-    before: pd.DataFrame
-    current: pd.DataFrame
-    signals: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Traffic:
-    """What a window had, beside its reference."""
+    """What a window had, compared with its reference."""
 
-    pages: dict[str, Sides]
+    pages: dict[str, Comparison]
     """`report`: events; `arrival`: how they came in, and `lists`: served lists, where there is something to compare
     them with"""
     others: tuple[Finding, ...]
     """What is no comparison of rows: `volume`, `quality`; without those of which nobody knows yet what is usual"""
-    notes: tuple[str, ...]
-    """For people: what the reference is, and what was left out, and why"""
-
-    def findings(self, policy: Monitoring) -> tuple[Finding, ...]:
-        """Figures alone, without Evidently's pages: of all signals."""
-        tests = tests_of(policy.signals)
-        found = (
-            find(each.before, each.current, each.signals, policy.false_alarms, tests) for each in self.pages.values()
-        )
-        return (*chain.from_iterable(found), *self.others)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What was found, and Evidently's pages of it."""
-
-    pages: dict[str, Comparison]
-    findings: tuple[Finding, ...]
     learnt: int
     """Events that the live model knows"""
     notes: tuple[str, ...]
-    """As `Traffic` has them, and which signals one of the sides has no value of"""
+    """For people: what the reference is, and what was left out, and why"""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Of all signals."""
+        return (*chain.from_iterable(page.findings for page in self.pages.values()), *self.others)
 
 
 def compare_traffic(
@@ -95,7 +76,7 @@ def compare_traffic(
     live: LiveModel,
     params: Params,
     rates: Sequence[float],
-) -> Compared:
+) -> Traffic:
     """Compare what came in, and what was served, in `window` with its reference.
 
     Events are compared with the last stretch of what `live` knows. How they came in, and served lists, are compared
@@ -112,23 +93,11 @@ def compare_traffic(
     Raises:
         StageError: the gated data is missing or damaged.
     """
-    policy = params.monitoring
     with duckdb() as backend:
         received = read_events(connection, window, step_of(count_events(connection, window)))
-        took = span(received["timestamp"])
-        learnt = reference(backend, gated, live, policy.reference_share, took, params.gate.events)
-        traffic = traffic_of(connection, received, learnt, window, live, params, rates)
-    pages = {
-        name: compare(each.before, each.current, each.signals, policy.signals, policy.false_alarms)
-        for name, each in traffic.pages.items()
-    }
-    found = (finding for page in pages.values() for finding in page.findings)
-    left_out = (
-        f"Not compared, for one side has no values: {', '.join(page.left_out)}."
-        for page in pages.values()
-        if page.left_out
-    )
-    return Compared(pages, (*found, *traffic.others), learnt.learnt, (*traffic.notes, *left_out))
+        took, share = span(received["timestamp"]), params.monitoring.reference_share
+        learnt = reference(backend, gated, live, share, took, params.gate.events)
+        return traffic_of(connection, received, learnt, window, live, params, rates)
 
 
 def traffic_of(
@@ -140,7 +109,7 @@ def traffic_of(
     params: Params,
     rates: Sequence[float],
 ) -> Traffic:
-    """What is compared with what.
+    """The same, with a reference that is at hand.
 
     Args:
         connection, window, live, params, rates: as `compare_traffic` has them.
@@ -150,15 +119,15 @@ def traffic_of(
     policy = params.monitoring
     step = step_of(count_events(connection, window))
     notes = [_reference_note(learnt, policy)]
-    pages = {"report": _events(connection, received, learnt, window, live, step)}
+    sides = {"report": _events(connection, received, learnt, window, live, step)}
     if (before := count_events(connection, window.before(live))) >= policy.min_events:
-        pages["arrival"] = _arrival(connection, window, live, step_of(before), step)
+        sides["arrival"] = _arrival(connection, window, live, step_of(before), step)
     attribution = attribution_of(policy)
     shown = window.shown(live, attribution)
     fewest = min(count_lists(connection, part, live.version) for part in (shown.before(live), shown))
     fell = None
     if fewest >= policy.min_events:
-        pages["lists"] = _lists(connection, learnt.known, shown, live)
+        sides["lists"] = _lists(connection, learnt.known, shown, live)
         now, then = (
             record_of(connection, part, attribution, params.serving.default_k, live.version)
             for part in (shown, shown.before(live))
@@ -173,8 +142,13 @@ def traffic_of(
             f"Served lists were not compared: one side has {fewest:,}, and monitoring.min_events is "
             f"{policy.min_events:,}. Their reference is what this version served before."
         )
+    pages = {name: compare(*each, policy.signals, policy.false_alarms) for name, each in sides.items()}
+    for page in pages.values():
+        if page.left_out:
+            notes.append(f"Not compared, for one side has no values: {', '.join(page.left_out)}.")
     volume = usual(rate(count_events(connection, window), window), rates)
-    return Traffic(pages, tuple(each for each in (volume, fell) if each is not None), tuple(notes))
+    others = tuple(each for each in (volume, fell) if each is not None)
+    return Traffic(pages, others, learnt.learnt, tuple(notes))
 
 
 def rate(events: int, window: Window) -> float:
@@ -210,7 +184,7 @@ def _events(
 
     earlier = ibis.memtable(read_earlier(connection, window, live, step))
     current = event_features(ibis.memtable(received), learnt.known.with_earlier(earlier), learnt.vocabulary)
-    return Sides(_frame(learnt.features), _frame(current), EVENT_SIGNALS)
+    return _frame(learnt.features), _frame(current), EVENT_SIGNALS
 
 
 def _arrival(connection: Connection, window: Window, live: LiveModel, *steps: int) -> Sides:
@@ -218,7 +192,7 @@ def _arrival(connection: Connection, window: Window, live: LiveModel, *steps: in
     parts = zip((window.before(live), window), steps, strict=True)
     sides = (read_lateness(connection, part, step).to_pandas() for part, step in parts)
     before, current = (side.assign(session=side.timestamp).sort_values(["timestamp", "user_id"]) for side in sides)
-    return Sides(before, current, ARRIVAL_SIGNALS)
+    return before, current, ARRIVAL_SIGNALS
 
 
 def _lists(connection: Connection, known: Known, shown: Window, live: LiveModel) -> Sides:
@@ -231,7 +205,7 @@ def _lists(connection: Connection, known: Known, shown: Window, live: LiveModel)
     scores = sides[0]["top_score"].drop_null().to_numpy()
     edges = np.unique(np.quantile(scores, np.arange(1, 10) / 10)).tolist() if len(scores) else [0.0]
     before, current = (_frame(list_features(ibis.memtable(lists), known, edges)) for lists in sides)
-    return Sides(before, current, LIST_SIGNALS)
+    return before, current, LIST_SIGNALS
 
 
 def _frame(features: Table) -> pd.DataFrame:

@@ -123,7 +123,7 @@ class Platform:
             "keep_reports": 1,
         }
         watched = self._params.model_copy(update={"monitoring": self._params.monitoring.model_copy(update=own)})
-        verdict = monitor(Scratch(self._folder, watched), clock=lambda: until)
+        verdict = monitor(Scratch(self._folder, watched), clock=lambda: until, pages=False)
         reasons = [signal for signal in verdict.signals if signal.counts and signal.severity == "retrain"]
         return Reasons(
             drifted=tuple(str(signal) for signal in reasons if signal.name != QUALITY),
