@@ -3,8 +3,8 @@
     python -m benchmarks.monitoring --data FOLDER/ml-latest-small
     python -m benchmarks.monitoring --table
 
-`--data` is a folder with MovieLens' ratings.csv and movies.csv. The visits of its second half are put in an order of
-their own, drawn at random, so that nothing drifts in them: a visit keeps its user and what it rates, and begins when
+`--data` is a folder with MovieLens' ratings.csv and movies.csv. The visits are put in an order of their own, drawn at
+random, so that nothing drifts in them: a visit keeps its user and what it rates, and begins when
 another one did. A model is taken to know what comes before a moment; the visits after it are in the database of an
 endpoint, with lists that item-kNN made on the way through each, and are judged window by window by the monitor's own
 functions, from what is read in that database to the verdict, with the policy of `params.yaml`'s defaults. Only
@@ -173,7 +173,7 @@ class _Watch:
         with self._engine.begin() as connection:
             for number in range(-EARLIER, 0):
                 store(connection, period.window(number))
-        self._references: dict[int, Reference] = {}
+        self._reference: Reference | None = None
 
     @contextmanager
     def database(self) -> Iterator[Connection]:
@@ -192,16 +192,16 @@ class _Watch:
             rate(count_events(connection, each), each)
             for each in (Window(ends[place], ends[place + 1]) for place in range(EARLIER + number))
         ]
-        traffic = traffic_of(connection, received, self._reference(number, received), window, LIVE, PARAMS, rates)
+        traffic = traffic_of(connection, received, self._against(received), window, LIVE, PARAMS, rates)
         return judge(traffic.findings, PARAMS.monitoring.signals)
 
-    def _reference(self, number: int, received: Any) -> Reference:
-        """Of one window the same, whatever is injected: it follows from how long the window is."""
-        if number not in self._references:
+    def _against(self, received: Any) -> Reference:
+        """The same for all windows of a period, which are about as long as the first of them."""
+        if self._reference is None:
             share, allowed = PARAMS.monitoring.reference_share, PARAMS.gate.events
             took = span(received["timestamp"])
-            self._references[number] = reference(self._backend, self._folder / "gated", LIVE, share, took, allowed)
-        return self._references[number]
+            self._reference = reference(self._backend, self._folder / "gated", LIVE, share, took, allowed)
+        return self._reference
 
 
 def show(found: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from recloop.data.schema import INTERACTIONS
 from recloop.serving.events import events as events_table
 from recloop.serving.impressions import impressions
 
-VISITS = 400
+VISITS = 350
 """In a window"""
 EARLIER, WINDOWS = 3, 3
 """Windows that the live version had before those that are judged, and these"""
@@ -100,14 +100,13 @@ def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def period_of(log: pd.DataFrame, items: pd.DataFrame, rng: np.random.Generator) -> Period:
-    """The second half of `log` with its visits in a drawn order; what comes before its last windows is known."""
+    """`log` with its visits in a drawn order; what comes before its last windows is known."""
     by_user = log.sort_values(["user_id", "timestamp"], kind="stable")
     pause = by_user.groupby("user_id").timestamp.diff()
     log = log.assign(visit=((pause > PAUSE_SECONDS * SECOND) | pause.isna()).cumsum().reindex(log.index))
     starts = log.groupby("visit").timestamp.min()
-    late = starts[starts >= log.timestamp.quantile(0.5)]
-    drawn = pd.Series(rng.permutation(late.to_numpy()), index=late.index)
-    moved = log.timestamp + log.visit.map(drawn - late).fillna(0).astype("int64")
+    drawn = pd.Series(rng.permutation(starts.to_numpy()), index=starts.index)
+    moved = log.timestamp + log.visit.map(drawn - starts)
     log = log.assign(timestamp=moved).sort_values(["timestamp", "user_id", "item_id"], ignore_index=True)
     order = drawn.sort_values(kind="stable")
     order = order.iloc[: len(order) // VISITS * VISITS]  # what comes later still is left out
