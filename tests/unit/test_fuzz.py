@@ -28,6 +28,8 @@ from recloop.storage import connect
 from tests.endpoint import Endpoint, make_project, until
 from tests.packages import point_at, write_package
 
+pytestmark = pytest.mark.xdist_group("fuzz")
+
 CASES = {
     "POST /recommend": 3000,
     "POST /recommend/batch": 1000,
