@@ -105,6 +105,16 @@ class Server:
             PlatformError: there is no such deployment, no such run, or it has not ended in time.
         """
         deadline = time.monotonic() + seconds
+        run = self.asked(deployment, since, seconds=seconds)
+        return self.ended(run, seconds=deadline - time.monotonic(), on_task=on_task)
+
+    def asked(self, deployment: str, since: datetime, *, seconds: float) -> UUID:
+        """Wait for the first run of a deployment that an event has started since then. Its id.
+
+        Raises:
+            PlatformError: there is no such deployment, or no such run in time.
+        """
+        deadline = time.monotonic() + seconds
         with SyncPrefectClient(self._api_url) as client:
             identity = _deployment(client, deployment)
             while time.monotonic() < deadline:
@@ -115,7 +125,7 @@ class Server:
                 for run in runs:
                     by_event = run.created_by is not None and run.created_by.type == "AUTOMATION"
                     if by_event and run.created is not None and run.created >= since:
-                        return self._ended(client, run.id, deadline - time.monotonic(), on_task)
+                        return run.id
                 time.sleep(0.5)
         raise PlatformError(
             f"no event has started {deployment} in {seconds:.0f} s",

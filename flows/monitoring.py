@@ -1,7 +1,7 @@
 """The monitor as a flow: judge the traffic, and ask for a retraining if there is a reason to.
 
 Asking means an event: the trigger in `prefect.yaml` starts the training because of it, with its reason. What was asked
-for and never began, or was cut off, is asked for again.
+for and never began, was cut off or failed, is asked for again.
 What a task needs is imported by the task: deploying a flow imports this module, and need not pay for it.
 """
 
@@ -109,7 +109,8 @@ def ask_for_retraining(project: Project, verdict: Verdict) -> Verdict:
 
 
 def was_cut_off(run: str) -> bool:
-    """Whether a training run ended without a word: its process was killed, or the server does not know it any more."""
+    """Whether a training run came to nothing: its process was killed, it failed, or the server does not know it any
+    more. One that the gate stopped has said so in the verdict, which is closed then."""
     with get_client(sync_client=True) as client:
         try:
             state = client.read_flow_run(UUID(run)).state

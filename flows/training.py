@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from recloop.pipeline.repro import Outcome
     from recloop.registry.promotion import PromotionReport
 
+STOPPED = "Stopped by the gate"
+"""The state of a training whose data was not fit to learn from."""
+
 STAGES_AT_ONCE = 2
 """A stage waits only for stages submitted before it, so even a single thread could not lock itself up."""
 
@@ -55,7 +58,7 @@ def training(reason: str = "a person asked", verdict: str = "") -> State[Any]:
         reason: why; kept with the version and in the history of champions.
         verdict: id of the verdict that asked for it, if one did: it is taken up once, however often it asked.
     """
-    from monitoring.run import end, take
+    from monitoring.run import end, fail, take
 
     project, run = Project.find(), str(runtime.flow_run.id)
     try:
@@ -66,7 +69,9 @@ def training(reason: str = "a person asked", verdict: str = "") -> State[Any]:
         return Failed(message=str(error))
     state = train(project, reason, told)
     if verdict:
-        end(project, int(verdict), run, str(state.message))
+        # What the gate stops it would stop again. Anything else may have been a passing trouble: it is asked for again.
+        note = end if state.is_completed() or state.name == STOPPED else fail
+        note(project, int(verdict), run, str(state.message))
     return state
 
 
@@ -88,7 +93,7 @@ def train(project: Project, reason: str, told: Sequence[Channel]) -> State[Any]:
         kind = "the gate" if isinstance(error, GateError) else type(error).__name__
         with alerting(project, told) as alerts:
             training_failed(kind, str(error), alerts)
-        return Failed(name="Stopped by the gate" if kind == "the gate" else "Failed", message=str(error))
+        return Failed(name=STOPPED if kind == "the gate" else "Failed", message=str(error))
     except BaseException as error:  # or cancelled, or shut down: DVC and the stage it runs must not go on without us
         ended.set()
         end_descendants()

@@ -109,7 +109,7 @@ def due(
     """The verdict that a retraining is to be asked for now; None: nothing is due.
 
     That is the newest one on the live model that is a reason to retrain: once the cool-down and the quiet hours are
-    over, and again where what was asked for never began, or began and was cut off.
+    over, and again where what was asked for never began, or began and was cut off or failed.
 
     Args:
         project: whose verdicts.
@@ -128,15 +128,14 @@ def due(
         if verdict.taken is not None:
             if not is_over(verdict.taken):
                 return None
-            verdict = verdicts.note(database, verdict, taken=None)
         elif verdict.asked_at is not None:
-            lost = at - verdict.asked_at >= ASK_AGAIN_HOURS * HOUR
+            lost = abs(at - verdict.asked_at) >= ASK_AGAIN_HOURS * HOUR  # or the clock went ahead then
             if not lost:
                 return None
         quiet = quiet_until(at, policy.quiet_hours)
         waits = (quiet and f"quiet hours until {quiet}") if lost else _waits(database, live, at, policy)
-        if waits is None:
-            return verdict
+        if waits is None:  # free only now: until then whoever cut it off, or failed, keeps it, and the cool-down holds
+            return verdict if verdict.taken is None else verdicts.note(database, verdict, taken=None)
         if waits != verdict.acted:
             verdicts.note(database, verdict, acted=waits)
         return None
@@ -198,6 +197,12 @@ def silent(connection: Connection, window: Window, live: LiveModel, policy: Moni
         f"{policy.silence_hours:g}. Either nobody came, or what they do does not reach POST /events any more"
     )
     return Judgement("silent", reasons=(reason,))
+
+
+def fail(project: Project, verdict_id: int, training: str, why: str) -> None:
+    """Note that the training that has taken up a verdict came to nothing: it is asked for again."""
+    with _database(project) as database:
+        verdicts.fail(database, verdict_id, training, why)
 
 
 def not_yet(events: int, window: Window, policy: Monitoring) -> Judgement | None:

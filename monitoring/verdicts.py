@@ -47,6 +47,7 @@ verdicts = Table(
 
 ASKED = "asked for retraining"
 COOLING = "cooling down"
+FAILED = "the training failed"
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Verdict:
     report: str | None
     """Path of the HTML report, relative to the project; None where there was too little to report on"""
     acted: str | None = None
-    """What came of it: `asked for retraining: …`, `rolled back: …`, why it waits (`cooling down since …`, `quiet hours
-    until …`), or nothing yet"""
+    """What came of it: `asked for retraining: …`, `the training failed: …`, `rolled back: …`, why it waits (`cooling
+    down since …`, `quiet hours until …`), or nothing yet"""
     quality: dict[str, Any] | None = None
     """What users made of the lists whose time for feedback ended in the window; None: there were too few"""
     asked_at: int | None = None
@@ -182,20 +183,33 @@ def take(database: Engine, verdict_id: int, training: str) -> bool:
 
 def end(database: Engine, verdict_id: int, training: str, how: str) -> None:
     """Note what came of the training that has taken up a verdict."""
-    mine = (verdicts.c.id == verdict_id) & (verdicts.c.taken == training)
     with database.begin() as connection:
-        connection.execute(update(verdicts).where(mine).values(ended=how))
+        connection.execute(update(verdicts).where(_taken_by(verdict_id, training)).values(ended=how))
+
+
+def fail(database: Engine, verdict_id: int, training: str, why: str) -> None:
+    """Note why the training that has taken up a verdict failed. The verdict stays open: it is asked for again."""
+    with database.begin() as connection:
+        query = update(verdicts).where(_taken_by(verdict_id, training))
+        connection.execute(query.values(acted=f"{FAILED}: {why}"))
 
 
 def cooling(asked: Verdict | None, now: int, hours: float) -> str | None:
-    """`cooling down since …`, if a retraining was asked for less than `hours` before `now`."""
-    if asked is None or asked.asked_at is None or now - asked.asked_at >= hours * 3_600_000_000:
+    """`cooling down since …`, if a retraining was asked for less than `hours` before `now`.
+
+    A moment that is yet to come is one of a clock that went ahead: it keeps nobody waiting until then.
+    """
+    if asked is None or asked.asked_at is None or not 0 <= now - asked.asked_at < hours * 3_600_000_000:
         return None
     return f"{COOLING} since {spoken(asked.asked_at)}, when verdict {asked.id} {ASKED}"
 
 
 def _of(version: int, since: int) -> tuple[ColumnElement[bool], ...]:
     return verdicts.c.version == version, verdicts.c.window_from >= since
+
+
+def _taken_by(verdict_id: int, training: str) -> ColumnElement[bool]:
+    return (verdicts.c.id == verdict_id) & (verdicts.c.taken == training)
 
 
 def _found(database: Engine, query: Select[Any], limit: int) -> tuple[Verdict, ...]:

@@ -49,8 +49,13 @@ def make_project(root: Path) -> Project:
     project.var.mkdir(parents=True)
     (root / "params.yaml").write_text(PARAMS)
     write_prepared(project.prepared)
-    shutil.copyfile(_empty_database(), project.var / "mlflow.db")
+    empty_registry(project)
     return project
+
+
+def empty_registry(project: Project) -> None:
+    """MLflow's database, with nothing in it yet."""
+    shutil.copyfile(_empty_database(), project.var / "mlflow.db")
 
 
 def _empty_database() -> Path:

@@ -14,19 +14,21 @@ from pathlib import Path
 import httpx
 import pyarrow.parquet as pq
 import pytest
+from ruamel.yaml import YAML
 
 from flows.client import Run, Server
 from monitoring import verdicts
-from recloop.demo.traffic import Served, Visit, play, steady_requests
+from monitoring.live import live_model
+from recloop.demo.traffic import NEVER_SET, Served, Visit, play, steady_requests
 from recloop.files import sha256
 from recloop.platform import Platform
 from recloop.project import Project
 from recloop.registry.history import show_history
 from recloop.storage import connect
 from tests.conftest import clone_checkout
-from tests.shop import START, use_shop
+from tests.shop import START, change_params, use_shop
 
-pytestmark = [pytest.mark.xdist_group("loop"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("shop"), pytest.mark.timeout(900)]
 
 SECONDS = 400.0  # on a machine that is busy with other things; on an idle one a training takes 60
 
@@ -37,13 +39,15 @@ class Loop:
 
     project: Project
     first: Run
-    lock_after_first: bytes
+    bytes_after_first: dict[str, str]
+    """Of what it left: file or folder → sha256"""
     traffic: Served
     verdict: verdicts.Verdict
     retraining: Run
     steady: Served
     live: dict[str, object]
     endpoint: str
+    prefect: str
 
 
 def new_fashion() -> list[Visit]:
@@ -70,6 +74,7 @@ def new_fashion() -> list[Visit]:
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     clone = clone_checkout(tmp_path_factory.mktemp("loop") / "clone")
     use_shop(clone)
+    change_params(clone, {"monitoring.cooldown_hours": 0})  # one turn follows the other
     remote = str(clone / "var" / "remote")
     subprocess.run(["dvc", "remote", "modify", "--local", "storage", "url", remote], cwd=clone, check=True)
     project = Project(clone)
@@ -80,13 +85,19 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
             yield _turn(project, platform)
 
 
+def made(root: Path) -> dict[str, str]:
+    """All that the stages make, and what DVC says of it: the sha256 of each."""
+    reports = ("training", "curves", "evaluation", "users")
+    return {name: sha256(root / name) for name in ("dvc.lock", "data", "models", *(f"reports/{r}" for r in reports))}
+
+
 def _turn(project: Project, platform: Platform) -> Loop:
     server, endpoint = Server(platform.addresses.prefect_api), platform.addresses.endpoint
     before = httpx.post(f"{endpoint}/recommend", json={"user_id": "u1"})
     assert before.status_code == 503, "without a champion the endpoint says so"
     first = server.run("training/production", {"reason": "the first one"}, seconds=SECONDS)
     assert first.completed, first
-    lock = (project.root / "dvc.lock").read_bytes()
+    left = made(project.root)
     _wait_until_live(endpoint, 1)
     traffic = play(endpoint, new_fashion(), lambda _count: None)
     since = datetime.now(UTC)
@@ -97,11 +108,18 @@ def _turn(project: Project, platform: Platform) -> Loop:
         if retraining.completed and "is champion" in retraining.message:
             _wait_until_live(endpoint, 2)
             _wait_for(lambda: steady.versions[2] > 0, "an answer of version 2")
+    verdict = newest_verdict(project)
+    live = httpx.post(f"{endpoint}/model", json={}).json()
+    return Loop(
+        project, first, left, traffic, verdict, retraining, steady, live, endpoint, platform.addresses.prefect_api
+    )
+
+
+def newest_verdict(project: Project) -> verdicts.Verdict:
     database = connect(project.database_url)
     (verdict,) = verdicts.latest(database)
     database.dispose()
-    live = httpx.post(f"{endpoint}/model", json={}).json()
-    return Loop(project, first, lock, traffic, verdict, retraining, steady, live, endpoint)
+    return verdict
 
 
 def _wait_until_live(endpoint: str, version: int) -> None:
@@ -119,11 +137,8 @@ def _wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def test_the_flow_leaves_the_same_lock_as_dvc_repro(loop: Loop, tmp_path: Path) -> None:
-    other = clone_checkout(tmp_path / "other")
-    use_shop(other)
-    subprocess.run(["dvc", "repro"], cwd=other, check=True, capture_output=True)
-    assert (other / "dvc.lock").read_bytes() == loop.lock_after_first
+def test_the_flow_in_one_clone_leaves_the_same_bytes_as_dvc_repro_in_another(loop: Loop, trained: Path) -> None:
+    assert loop.bytes_after_first == made(trained)
 
 
 def test_the_first_model_serves_without_a_failure(loop: Loop) -> None:
@@ -171,6 +186,73 @@ def test_the_history_tells_what_happened(loop: Loop) -> None:
     assert rows[1].reason.startswith("drift, verdict 1")
 
 
+def test_what_was_versioned_is_in_the_remote(loop: Loop, tmp_path: Path) -> None:
+    fresh = clone_checkout(tmp_path / "fresh")
+    for name in ("params.yaml", "dvc.lock"):
+        (fresh / name).write_bytes((loop.project.root / name).read_bytes())
+    remote = str(loop.project.var / "remote")
+    subprocess.run(["dvc", "remote", "modify", "--local", "storage", "url", remote], cwd=fresh, check=True)
+    subprocess.run(["dvc", "pull"], cwd=fresh, check=True, capture_output=True)
+    assert sha256(fresh / "data" / "feedback") == sha256(loop.project.root / "data" / "feedback")
+    assert sha256(fresh / "models") == sha256(loop.project.root / "models")
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A window of events that never were, which drift all right, and the training that the monitor asks for."""
+
+    training: Run
+    verdict: verdicts.Verdict
+    before: dict[str, object]
+    """What the last good training left"""
+    after: dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def poisoned(loop: Loop) -> Poisoned:
+    server, since = Server(loop.prefect), datetime.now(UTC)
+    before = _learnt(loop.project)
+    sent = play(loop.endpoint, one_product_by_robots(), lambda _count: None)
+    assert sent.failed == 0, sent.failures
+    watched = server.run("monitoring/production", seconds=SECONDS)
+    assert watched.completed, watched
+    training = server.triggered("training/production", since, seconds=SECONDS)
+    return Poisoned(training, newest_verdict(loop.project), before, _learnt(loop.project))
+
+
+def one_product_by_robots() -> list[Visit]:
+    """Fifty users, of whom nobody has heard, who buy one product over and over, all in 1970."""
+    return [
+        Visit(f"robot{user}-{step}", f"robot{user}", "p0", "purchase", 1.0, NEVER_SET)
+        for user in range(50)
+        for step in range(6)
+    ]
+
+
+def _learnt(project: Project) -> dict[str, object]:
+    """What comes after the gate, in the folders and in what DVC says of the stages."""
+    lock = YAML(typ="safe").load(project.root / "dvc.lock")["stages"]
+    stages = {name: stage for name, stage in lock.items() if name not in ("ingest", "feedback")}
+    return {"stages": stages} | {
+        name: sha256(project.root / name) for name in ("data/gated", "data/prepared", "models")
+    }
+
+
+def test_a_poisoned_window_is_stopped_by_the_gate_and_nothing_is_learnt_from_it(poisoned: Poisoned) -> None:
+    assert poisoned.verdict.verdict == "drift"
+    assert poisoned.training.state == "Stopped by the gate", poisoned.training
+    assert poisoned.after == poisoned.before
+
+
+def test_the_champion_stays_and_the_verdict_says_what_stopped_it(loop: Loop, poisoned: Poisoned) -> None:
+    assert (poisoned.verdict.version, poisoned.verdict.taken) == (2, poisoned.training.id)
+    assert poisoned.verdict.ended == poisoned.training.message
+    shown = show_history(loop.project)
+    assert (shown.champion, live_model(loop.project.live).version) == (2, 2)
+    assert httpx.post(f"{loop.endpoint}/model", json={}).json()["version"] == 2
+    assert [(row.version, row.action) for row in shown.rows] == [(1, "promote"), (2, "promote")]
+
+
 def test_a_rollback_is_taken_up_by_the_running_endpoint(loop: Loop) -> None:
     """Last in this file: it changes what is live."""
     done = subprocess.run(
@@ -183,14 +265,3 @@ def test_a_rollback_is_taken_up_by_the_running_endpoint(loop: Loop) -> None:
     assert "v1" in done.stdout
     assert show_history(loop.project).rows[-1].action == "rollback"
     _wait_until_live(loop.endpoint, 1)
-
-
-def test_what_was_versioned_is_in_the_remote(loop: Loop, tmp_path: Path) -> None:
-    fresh = clone_checkout(tmp_path / "fresh")
-    for name in ("params.yaml", "dvc.lock"):
-        (fresh / name).write_bytes((loop.project.root / name).read_bytes())
-    remote = str(loop.project.var / "remote")
-    subprocess.run(["dvc", "remote", "modify", "--local", "storage", "url", remote], cwd=fresh, check=True)
-    subprocess.run(["dvc", "pull"], cwd=fresh, check=True, capture_output=True)
-    assert sha256(fresh / "data" / "feedback") == sha256(loop.project.root / "data" / "feedback")
-    assert sha256(fresh / "models") == sha256(loop.project.root / "models")

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import psutil
@@ -23,7 +24,18 @@ from prefect.states import Cancelling
 
 from flows.client import Run, Server
 from flows.monitoring import was_cut_off
+from monitoring import verdicts
+from monitoring.live import live_model
+from monitoring.window import HOUR
+from recloop.project import Project
+from recloop.registry.deploy import current
+from recloop.registry.history import show_history
+from recloop.registry.promotion import promote
+from recloop.storage import connect, now_us
 from tests.conftest import clone_checkout
+from tests.shop import change_params
+from tests.trained import empty_registry, make_project, write_model, write_prepared
+from tests.unit.test_verdicts import DRIFT
 
 pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(900)]
 
@@ -37,21 +49,37 @@ stages:
     cmd: recloop feedback
     outs: [data/feedback/interactions.parquet: {persist: true}]
   gate:
-    cmd: sh gate.sh
+    cmd: sh stage.sh gate touch data/gated.txt
     deps: [data/raw.txt, data/feedback/interactions.parquet]
     outs: [data/gated.txt: {persist: true}]
-  train:
-    matrix: {model: [mf, sasrec]}
-    cmd: sh -c 'echo ${item.model} > data/${item.model}.txt'
+  prepare:
+    cmd: sh stage.sh prepare cp -r better/data/prepared data
     deps: [data/gated.txt]
-    outs: ["data/${item.model}.txt"]
+    outs: [data/prepared]
+  train:
+    matrix: {model: [popularity]}
+    cmd: cp -r better/models better/reports .
+    deps: [data/prepared]
+    outs: ["models/${item.model}", "reports/training/${item.model}.json"]
+  evaluate:
+    matrix: {model: [popularity]}
+    cmd: "true"
+    deps: ["models/${item.model}"]
+  compare:
+    cmd: "true"
+    deps: ["reports/training/popularity.json"]
 """
-GATE = """\
-if [ -e HANG ]; then echo $$ > hangs; exec sleep 600; fi
-if [ -e SLOW ]; then touch slow; while [ -e SLOW ]; do sleep 0.1; done; fi
-echo 'recloop: 40% of the rows are rubbish' >&2
-echo '  → mend the source' >&2
-exit 3
+"""What they make is in the folder `better`: the model that a retraining comes to"""
+STAGE = """\
+echo $$ > "at-$1"
+while [ -e "hold-$1" ]; do sleep 0.1; done
+if [ "$1" = gate ] && [ -e rubbish ]; then
+  echo 'recloop: 40% of the rows are rubbish' >&2
+  echo '  → mend the source' >&2
+  exit 3
+fi
+shift
+exec "$@"
 """
 
 
@@ -66,13 +94,30 @@ class Platform:
     def api(self) -> str:
         return f"http://127.0.0.1:{self.ports['PREFECT']}/api"
 
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.ports['SERVING']}"
+
+    @contextmanager
+    def held(self, stage: str) -> Iterator[Path]:
+        """Let the next training stop in a stage until this ends; the file that appears when it is there."""
+        hold, there = self.root / f"hold-{stage}", self.root / f"at-{stage}"
+        there.unlink(missing_ok=True)
+        hold.touch()
+        try:
+            yield there
+        finally:
+            hold.unlink(missing_ok=True)
+
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("platform")
     root = clone_checkout(folder / "clone")
     (root / "dvc.yaml").write_text(STAGES)
-    (root / "gate.sh").write_text(GATE)
+    (root / "stage.sh").write_text(STAGE)
+    make_champion(Project(root))
+    write_model(make_project(root / "better"), "d")
     ports = free_ports("SERVING", "PREFECT", "MLFLOW")
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -90,6 +135,27 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     finally:
         process.kill()
         process.wait()
+
+
+def make_champion(project: Project) -> None:
+    """Version 1, which a better model can take the place of; and a monitor that need not rest between trainings."""
+    change_params(
+        project.root,
+        {
+            "zoo": ["popularity"],
+            "models.popularity.half_life_days": None,
+            "evaluate.bootstrap": 200,
+            "promotion.min_users": 10,
+            "promotion.max_latency_ms": 5000,
+            "monitoring.cooldown_hours": 0,
+        },
+    )
+    project = Project(project.root)  # which reads them
+    project.var.mkdir(exist_ok=True)
+    empty_registry(project)
+    write_prepared(project.prepared)
+    write_model(project, "o")
+    promote(project, reason="the beginning", outdated=lambda _project, _stages: ())
 
 
 def environment(ports: dict[str, int]) -> dict[str, str]:
@@ -121,9 +187,8 @@ def test_each_server_answers_at_the_address_that_is_told(platform: Platform) -> 
         assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/html")
     assert (platform.root / "var" / "mlflow.db").exists()
     assert not (platform.root / "mlflow.db").exists(), "MLflow's own default"
-    endpoint = f"http://127.0.0.1:{platform.ports['SERVING']}"
-    assert f"{endpoint}\n" in output
-    assert httpx.post(f"{endpoint}/recommend", json={"user_id": "1"}).status_code == 503, "no champion yet"
+    assert f"{platform.endpoint}\n" in output
+    assert served_version(platform) == 1
 
 
 def test_a_second_platform_of_the_same_project_is_refused(platform: Platform) -> None:
@@ -148,8 +213,6 @@ class Trainings:
     """A person's training hangs in the gate. An event starts another, which waits. The first is cancelled."""
 
     by_person: Run
-    stage: int
-    """Process id of what hung in the gate."""
     meanwhile: str | None
     """State of the second while the first ran."""
     by_event: Run
@@ -160,22 +223,26 @@ class Trainings:
 @pytest.fixture(scope="module")
 def trainings(platform: Platform) -> Trainings:
     server, tasks, since = Server(platform.api), dict[str, str](), datetime.now(UTC)
-    hangs = platform.root / "hangs"
-    (platform.root / "HANG").touch()
+    rubbish = platform.root / "rubbish"
+    rubbish.touch()
     with ThreadPoolExecutor() as pool, SyncPrefectClient(platform.api) as client:
-        by_person = pool.submit(server.run, "training/production", {"reason": "I asked"}, seconds=SECONDS)
-        until(lambda: hangs.exists() and hangs.read_text().endswith("\n"), SECONDS)
-        emit_from_another_process(platform.api, "drift, verdict 7: all is new")
-        by_event = pool.submit(
-            server.triggered, "training/production", since, seconds=SECONDS, on_task=tasks.__setitem__
-        )
-        until(lambda: "AwaitingConcurrencySlot" in {run.state_name for run in client.read_flow_runs()})
-        both = [run for run in client.read_flow_runs() if not run.auto_scheduled]
-        (running,) = [run for run in both if run.state_name == "Running"]
-        (waiting,) = [run for run in both if run.id != running.id]
-        (platform.root / "HANG").unlink()
-        client.set_flow_run_state(running.id, Cancelling())
-        return Trainings(by_person.result(), int(hangs.read_text()), waiting.state_name, by_event.result(), tasks)
+        with platform.held("gate") as there:
+            by_person = pool.submit(server.run, "training/production", {"reason": "I asked"}, seconds=SECONDS)
+            until(lambda: there.exists() and there.read_text().endswith("\n"), SECONDS)
+            stage = int(there.read_text())
+            emit_from_another_process(platform.api, "drift, verdict 7: all is new")
+            by_event = pool.submit(
+                server.triggered, "training/production", since, seconds=SECONDS, on_task=tasks.__setitem__
+            )
+            until(lambda: "AwaitingConcurrencySlot" in {run.state_name for run in client.read_flow_runs()})
+            both = [run for run in client.read_flow_runs() if not run.auto_scheduled]
+            (running,) = [run for run in both if run.state_name == "Running"]
+            (waiting,) = [run for run in both if run.id != running.id]
+            client.set_flow_run_state(running.id, Cancelling())
+            until(lambda: not psutil.pid_exists(stage))
+        found = Trainings(by_person.result(), waiting.state_name, by_event.result(), tasks)
+    rubbish.unlink()
+    return found
 
 
 def emit_from_another_process(api: str, reason: str) -> None:
@@ -197,9 +264,9 @@ def test_the_second_training_waits_for_the_first(trainings: Trainings) -> None:
     assert trainings.meanwhile == "AwaitingConcurrencySlot"
 
 
-def test_cancelling_a_training_ends_the_stage_that_it_runs(trainings: Trainings) -> None:
+def test_a_training_that_is_cancelled_says_so(trainings: Trainings) -> None:
+    """And ends the stage that it runs, which the fixture waits for."""
     assert trainings.by_person.state == "Cancelled"
-    until(lambda: not psutil.pid_exists(trainings.stage))
 
 
 def test_the_gate_stops_a_training_with_its_own_words(trainings: Trainings) -> None:
@@ -214,68 +281,196 @@ def test_each_stage_of_dvc_is_a_task_that_says_what_came_of_it(trainings: Traini
         "ingest": "Up to date",  # the first training ran it
         "feedback": "Up to date",
         "gate": "Failed",
-        "train@mf": "NotReady",
-        "train@sasrec": "NotReady",
+        **dict.fromkeys(("prepare", "train@popularity", "evaluate@popularity", "compare"), "NotReady"),
     }
 
 
-@pytest.fixture
-def slow_training(platform: Platform, trainings: Trainings) -> Iterator[Future[Run]]:
-    """A training that waits in the gate until `SLOW` is gone."""
-    server, slow = Server(platform.api), platform.root / "SLOW"
-    slow.touch()
+@dataclass(frozen=True)
+class Standing:
+    """Who is champion, how that came about, and what came of the verdict that asked for a retraining."""
+
+    served: int
+    """By the endpoint"""
+    live: int | None
+    """In `var/live`"""
+    alias: int | None
+    """In MLflow"""
+    history: tuple[tuple[int, int | None, str], ...]
+    """Version, the one before it, and the action"""
+    verdict: verdicts.Verdict
+
+
+def standing(platform: Platform) -> Standing:
+    project = Project(platform.root)
+    shown, live = show_history(project), current(project)  # it adds a row for whatever it did not know of
+    return Standing(
+        served=served_version(platform),
+        live=None if live is None else live.version,
+        alias=shown.champion,
+        history=tuple((row.version, row.previous, row.action) for row in shown.rows),
+        verdict=next(found for found in all_verdicts(project) if found.verdict == "drift"),
+    )
+
+
+def served_version(platform: Platform) -> int:
+    answer = httpx.post(f"{platform.endpoint}/recommend", json={"user_id": "u01"})
+    return int(answer.raise_for_status().json()["model_version"])
+
+
+def all_verdicts(project: Project) -> tuple[verdicts.Verdict, ...]:
+    database = connect(project.database_url)
+    try:
+        return verdicts.latest(database, 100)
+    finally:
+        database.dispose()
+
+
+def store_lost_verdict(project: Project) -> None:
+    """A drift of version 1 whose event was emitted two hours ago and reached nobody."""
+    now, live = now_us(), live_model(project.live)
+    drift = replace(DRIFT, at=now, window_from=live.since, window_to=now, version=1)
+    database = connect(project.database_url)
+    verdicts.mark_asked(database, verdicts.store(database, drift), "event e1", now - 2 * HOUR)
+    database.dispose()
+
+
+@dataclass(frozen=True)
+class Faults:
+    """A verdict's event is lost, the training that comes of the next one is killed, and in the middle of the one after
+    that the Prefect server is, and MLflow is gone when it comes to promote."""
+
+    first_look: Run
+    """Of the monitor, after the event was lost"""
+    killed: Run
+    after_kill: Standing
+    second_look: Run
+    retraining: Run
+    promote: tuple[str, ...]
+    """The states of its last task, in turn"""
+    after_retraining: Standing
+    late: Run
+    """A training that the same verdict asks for once more"""
+    after_late: Standing
+
+
+@pytest.fixture(scope="module")
+def faults(platform: Platform, trainings: Trainings) -> Faults:
+    server, project = Server(platform.api), Project(platform.root)
+    store_lost_verdict(project)
+    with platform.held("gate") as there:
+        first_look, training = look(server)
+        until(there.exists, SECONDS)
+        trainer(platform).kill()
+        killed = server.ended(training, seconds=SECONDS)
+    after_kill = standing(platform)
+
+    promote, mlflow = list[str](), project.var / "mlflow.db"
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(patiently, server, {"reason": "I asked for a slow one"})
-        try:
-            until(lambda: (platform.root / "slow").exists(), SECONDS)
-            yield run
-        finally:
-            slow.unlink(missing_ok=True)
-            (platform.root / "slow").unlink()
+        with platform.held("prepare") as there:
+            second_look, training = look(server)
+            until(there.exists, SECONDS)
+            kill_prefect(platform)
+            sound = mlflow.read_bytes()
+            mlflow.write_bytes(b"this is no database" * 100)
+            run = pool.submit(patiently, server, training, promote)
+        until(lambda: "AwaitingRetry" in promote, SECONDS)
+        mlflow.write_bytes(sound)  # the same file: who has it open sees it mended
+        retraining = run.result()
+    if retraining.completed:
+        until(lambda: served_version(platform) == 2)
+    after_retraining = standing(platform)
+
+    parameters = {"reason": "drift, once more", "verdict": str(after_retraining.verdict.id)}
+    late = server.run("training/production", parameters, seconds=SECONDS)
+    return Faults(
+        first_look,
+        killed,
+        after_kill,
+        second_look,
+        retraining,
+        tuple(promote),
+        after_retraining,
+        late,
+        standing(platform),
+    )
 
 
-def patiently(server: Server, parameters: dict[str, object]) -> Run:
-    """Start a training, and wait for its end, whether the server answers meanwhile or not."""
-    run_id = server.start("training/production", parameters)
-    while True:
-        try:
-            return server.ended(run_id, seconds=SECONDS)
-        except httpx.TransportError:
-            time.sleep(0.5)
+def look(server: Server) -> tuple[Run, UUID]:
+    """Let the monitor look; what it said, and the training that it asked for."""
+    since = datetime.now(UTC)
+    looked = server.run("monitoring/production", seconds=SECONDS)
+    return looked, server.asked("training/production", since, seconds=SECONDS)
 
 
-def test_a_training_goes_on_while_the_prefect_server_is_killed_and_comes_back(
-    platform: Platform, slow_training: Future[Run]
-) -> None:
+def trainer(platform: Platform) -> psutil.Process:
+    (found,) = [
+        process
+        for process in psutil.process_iter()
+        if works_on(platform.root, process) and process.cmdline()[1:] == ["-m", "prefect.engine"]
+    ]
+    return found
+
+
+def kill_prefect(platform: Platform) -> None:
     servers = [each for each in psutil.Process(platform.process.pid).children() if "server" in each.cmdline()]
     (server,) = [each for each in servers if "prefect" in " ".join(each.cmdline())]
     server.kill()
     until(lambda: not server.is_running())
     until(lambda: is_healthy(platform), SECONDS)
-    (platform.root / "SLOW").unlink()
-
-    run = slow_training.result(SECONDS)
-
-    assert run.state == "Stopped by the gate", run
-    assert run.message.startswith("stage gate: 40% of the rows are rubbish")
 
 
-def test_a_training_that_is_killed_is_known_to_have_been_cut_off(
-    platform: Platform, slow_training: Future[Run]
+def patiently(server: Server, run: UUID, promote: list[str]) -> Run:
+    """Wait for a training's end, whether the server answers meanwhile or not; note the states of its promotion."""
+
+    def note(task: str, state: str) -> None:
+        if task == "promote":
+            promote.append(state)
+
+    while True:
+        try:
+            return server.ended(run, seconds=SECONDS, on_task=note)
+        except httpx.TransportError:
+            time.sleep(0.5)
+
+
+FIRST = ((1, None, "promote"),)
+BOTH = (*FIRST, (2, 1, "promote"))
+
+
+def test_a_verdict_whose_event_was_lost_is_asked_for_again_by_the_next_run_of_the_monitor(faults: Faults) -> None:
+    assert faults.first_look.completed, faults.first_look
+    assert "verdict 1: asked for retraining: event " in faults.first_look.message
+    assert faults.killed.parameters["verdict"] == "1"
+    assert "event e1" not in str(faults.after_kill.verdict.acted), "that was the lost one"
+
+
+def test_of_a_training_that_is_killed_the_champion_stays_and_its_verdict_is_open(
+    platform: Platform, faults: Faults
 ) -> None:
-    (worker,) = [
-        process
-        for process in psutil.process_iter()
-        if works_on(platform.root, process) and process.cmdline()[1:] == ["-m", "prefect.engine"]
-    ]
-    worker.kill()
-
-    run = slow_training.result(SECONDS)
-
-    assert run.state == "Crashed"
+    assert faults.killed.state == "Crashed"
+    left = faults.after_kill
+    assert (left.served, left.live, left.alias, left.history) == (1, 1, 1, FIRST)
+    assert (left.verdict.taken, left.verdict.ended) == (faults.killed.id, None)
     with temporary_settings({PREFECT_API_URL: platform.api}):
-        assert was_cut_off(run.id)
+        assert was_cut_off(faults.killed.id)
         assert was_cut_off(str(uuid4())), "one that nobody knows"
+    assert "verdict 1: asked for retraining: event " in faults.second_look.message
+
+
+def test_a_retraining_outlives_the_prefect_server_and_waits_for_mlflow_and_its_winner_goes_live(
+    faults: Faults,
+) -> None:
+    assert faults.retraining.state == "Completed", faults.retraining
+    assert "AwaitingRetry" in faults.promote, "MLflow was gone"
+    left = faults.after_retraining
+    assert (left.served, left.live, left.alias, left.history) == (2, 2, 2, BOTH)
+    assert left.verdict.taken == faults.retraining.id
+    assert "v2 (popularity) is champion in v1's place" in str(left.verdict.ended)
+
+
+def test_of_a_verdict_that_asks_twice_one_training_comes(faults: Faults) -> None:
+    assert (faults.late.state, faults.late.completed) == ("Taken already", True)
+    assert faults.after_late == faults.after_retraining
 
 
 def is_healthy(platform: Platform) -> bool:
@@ -283,11 +478,6 @@ def is_healthy(platform: Platform) -> bool:
         return httpx.get(f"{platform.api}/health").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def test_the_monitor_says_when_there_is_nothing_to_monitor(platform: Platform) -> None:
-    run = Server(platform.api).run("monitoring/production", seconds=SECONDS)
-    assert (run.state, run.completed) == ("Nothing live", True)
 
 
 def test_killed_it_leaves_nothing_behind(platform: Platform) -> None:

@@ -1,4 +1,5 @@
-"""`dvc repro` on fresh clones: the same bytes, nothing to do twice, and a mend after every kind of break."""
+"""`dvc repro` on clones: nothing to do twice, and a mend after every kind of break. That two clones give the same bytes
+is in test_loop.py."""
 
 from __future__ import annotations
 
@@ -18,40 +19,15 @@ from ruamel.yaml import YAML
 
 from recloop.files import sha256
 from tests.conftest import clone_checkout
-from tests.shop import change_params, use_shop
+from tests.shop import change_params
 
-pytestmark = pytest.mark.xdist_group("reproduction")
+pytestmark = pytest.mark.xdist_group("shop")
 
 
 def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of the project, trained on the small shop with `dvc repro`."""
-    clone = clone_checkout(tmp_path_factory.mktemp("trained") / "clone")
-    use_shop(clone)
-    run(clone, "dvc", "repro")
-    return clone
-
-
-def test_two_clones_give_byte_identical_models_and_metrics(trained: Path, tmp_path: Path) -> None:
-    other = clone_checkout(tmp_path / "other")
-    use_shop(other)
-    run(other, "dvc", "repro", "--force")
-    for folder in (
-        "data",
-        "models",
-        "reports/training",
-        "reports/curves",
-        "reports/evaluation",
-        "reports/users",
-    ):
-        assert sha256(other / folder) == sha256(trained / folder), folder
-    assert (other / "dvc.lock").read_bytes() == (trained / "dvc.lock").read_bytes()
 
 
 def test_an_unchanged_tree_has_nothing_to_do(trained: Path) -> None:

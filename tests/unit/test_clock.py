@@ -14,6 +14,8 @@ from tests.clock import DAY_US, WallClock, days_ahead
 from tests.endpoint import Client, Endpoint, make_project, until
 from tests.packages import point_at, write_package
 
+pytestmark = pytest.mark.xdist_group("clock")
+
 TURNS = (0, 1, -1)
 """Days ahead of the true time, in this order"""
 

@@ -18,6 +18,8 @@ from recloop.storage import connect
 from tests.endpoint import Client, Endpoint, make_project, until
 from tests.packages import point_at
 
+pytestmark = pytest.mark.xdist_group("crowding")
+
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:

@@ -21,6 +21,8 @@ from sqlalchemy import Engine, create_engine, text
 from tests.endpoint import Client, Endpoint, make_project, until
 from tests.packages import point_at
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 
 class Database:
     """A PostgreSQL server that can be stopped and started."""

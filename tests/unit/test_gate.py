@@ -22,6 +22,8 @@ from recloop.project import Project
 from recloop.quality.gate import run_gate
 from recloop.quality.report import GateReport
 
+pytestmark = pytest.mark.xdist_group("gate")
+
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 FEEDBACK = pa.schema([*INTERACTIONS, pa.field("feedback_seq", pa.int64())])

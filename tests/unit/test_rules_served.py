@@ -10,6 +10,8 @@ import pytest
 from tests.endpoint import Client, Endpoint, make_project, until
 from tests.packages import point_at, write_package
 
+pytestmark = pytest.mark.xdist_group("rules_served")
+
 SHELF = {
     "a": ([4.0, 0.0], "A", True),
     "b": ([3.0, 0.0], "A", True),

@@ -23,6 +23,8 @@ from tests.endpoint import Client, Endpoint, make_project, until
 from tests.packages import point_at, write_package
 from tests.shop import change_params
 
+pytestmark = pytest.mark.xdist_group("service")
+
 LISTS = {1: ["a", "b", "c", "d", "e"], 2: ["e", "d", "c", "b", "a"]}
 """What each version recommends, best first."""
 PATIENCE = ROLLBACK_SECONDS + 10

@@ -85,6 +85,7 @@ def test_the_cool_down_ends_after_its_hours() -> None:
     )
     assert cooling(asked, AT + 6 * HOUR, 6) is None
     assert cooling(asked, AT + 1, 0) is None
+    assert cooling(asked, AT - 1, 6) is None, "a clock went ahead"
 
 
 def test_windows_with_too_little_in_them_are_not_judged(database: Engine) -> None:

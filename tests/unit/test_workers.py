@@ -16,6 +16,8 @@ from recloop.storage import connect
 from tests.endpoint import Client, Endpoint, make_project, until
 from tests.packages import point_at
 
+pytestmark = pytest.mark.xdist_group("workers")
+
 CONNECTIONS = 200
 """So many that both processes have accepted some by then"""
 
