@@ -59,13 +59,19 @@ def training(reason: str = "a person asked", verdict: str = "") -> State[Any]:
         verdict: id of the verdict that asked for it, if one did: it is taken up once, however often it asked.
     """
     from monitoring.run import end, fail, take
+    from monitoring.telling import alerting, training_failed
 
     project, run = Project.find(), str(runtime.flow_run.id)
     try:
         told = channels(project)  # what is wrong in the settings stops here, before a stage is tried, and tried again
+    except RecloopError as error:
+        return Failed(message=str(error))
+    try:
         if verdict and not take(project, int(verdict), run):
             return Completed(name="Taken already", message=f"another training has taken up verdict {verdict}")
     except RecloopError as error:
+        with alerting(project, told) as alerts:
+            training_failed(type(error).__name__, str(error), alerts)
         return Failed(message=str(error))
     state = train(project, reason, told)
     if verdict:

@@ -203,6 +203,23 @@ class TestTraining:
         assert [message.cause for message in told] == [cause], "once"
         assert live.read_text() == "{}"
 
+    def test_without_the_database_no_training_begins_and_people_are_told_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+        (tmp_path / "var").mkdir()
+        (tmp_path / "var" / "recloop.db").write_bytes(b"no database at all" * 100)
+        told = list[Message]()
+        monkeypatch.setattr(Project, "find", lambda: Project(tmp_path))
+        monkeypatch.setattr(training, "channels", lambda _: (Channel("list", told.append),))
+        monkeypatch.setattr(training, "train", lambda *_: pytest.fail("it has begun"))
+
+        states = [training.training.fn("drift", verdict="1") for _ in range(2)]
+
+        assert {state.name for state in states} == {"Failed"}
+        assert [message.cause for message in told] == ["training failed: DatabaseError"]
+        assert (tmp_path / "var" / "alerts-unrecorded.json").exists()
+
 
 class TestFollowUp:
     @pytest.mark.parametrize(("verdict", "packaged"), [("promoted", True), ("rejected", False)])
