@@ -6,7 +6,8 @@
 `--data` is a folder with MovieLens' ratings.csv and movies.csv; MovieLens-100K is played beside it, from the project's
 own source. The first half of the events trains the first version, the rest is played (`recloop.replay`). The model was
 chosen on the first half of MovieLens-100K alone: trained on the first 40,000 events, of those models that train in
-seconds it was the best in the 10,000 after them. The policies are as `monitoring`'s defaults have them. What a training
+seconds it was the best in the 10,000 after them. The policies are as `monitoring`'s defaults have them; some are also
+played with trainings that begin from what is live (`train.warm_start`). What a training
 comes to rests on chance, too: with several `--seeds` figures are means over them. The picture is `results/loop.png`.
 """
 
@@ -16,6 +17,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from recloop.errors import SourceError
 from recloop.replay.figures import ReplayReport
 from recloop.replay.log import read_log
 from recloop.replay.picture import draw
-from recloop.replay.policies import DEFAULT
+from recloop.replay.policies import DEFAULT, EVERY, POLICIES, WARM
 from recloop.replay.run import replay
 from recloop.replay.table import show
 
@@ -104,7 +106,9 @@ def measure(source: MovieLens100K | Table, folder: Path, windows: int, seeds: Se
         base = ROOT if isinstance(source, MovieLens100K) else folder
         ingest(source, Path(scratch) / "raw", base=base)
         log = read_log(Path(scratch) / "raw", windows)
-        report = replay(log, params, MODEL, Path(scratch), seeds=seeds, say=lambda line: print(line, flush=True))
+        wanted = [*POLICIES, *(f"{name}{WARM}" for name in (EVERY, "new data", DEFAULT))]
+        say = partial(print, flush=True)
+        report = replay(log, params, MODEL, Path(scratch), policies=wanted, seeds=seeds, say=say)
     return report.model_dump(mode="json") | {"seconds": round(time.perf_counter() - begun, 1)}
 
 

@@ -6,8 +6,9 @@
 In order of time: the champion knows the first 80% of the events, the retraining the first 90%, and both are judged on
 the rest, which neither knows. Of what each knows, the last tenth of all events is what its epoch is chosen on. Three
 ways for each seed: `kept`, the champion as it was; `cold`, a retraining from nothing; `warm`, one that begins from the
-champion. Seconds are of learning, on one thread; that a training goes on for `patience` epochs after its best one is
-counted in `epochs` and `seconds`, and not in what it took to the best.
+champion. Model and settings are those of `benchmarks.loop`. Seconds are of learning, on one thread; that a training
+goes on for `patience` epochs after its best one is counted in `epochs` and `seconds`, and not in what it took to the
+best.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rich.table import Table
 
 from benchmarks.command import command
 from benchmarks.data import REMEDY, has_times, name_of, source_of
+from benchmarks.loop import MODEL, SETTINGS, TRAIN
 from benchmarks.report import machine, read, write
 from recloop.config import Evaluate, Prepare, Split, Train
 from recloop.data.prepare import prepare
@@ -43,9 +45,6 @@ from recloop.models.catalogue import build
 from recloop.training import FitResult, fit
 from recloop.training.warm_start import WarmStart
 
-MODEL = "sasrec"
-SETTINGS = {"dim": 32, "blocks": 1, "dropout": 0.2}
-TRAIN = {"lr": 0.003, "epochs": 30, "patience": 4, "threads": 1, "device": "cpu"}
 CHAMPION, RETRAINED = 0.8, 0.9
 """Shares of the events that are known"""
 CHOSEN_ON = 0.1

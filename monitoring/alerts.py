@@ -1,18 +1,24 @@
 """Alerts: people hear of what is wrong, once for one cause.
 
 An alert is open from when its cause is first found until somebody says that it is gone. While it is open it counts up,
-and is sent again only when it has become graver, or after `alerts.repeat_hours`. That there is one row for an open
+and is sent again only when it has become graver, or after `alerts.repeat_hours`; or to channels of whoever finds it
+that have not been told, for a person's shell may have fewer than the platform. That there is one row for an open
 cause the database sees to, and that one process sends it a mark in the row; so it does not matter how many find it.
 
 What is to be sent is written down before it is sent, and crossed out after: a channel that does not answer, or a
 process that is killed, leaves it to whoever comes next. So a channel may be told twice, but no alert is lost.
+
+Where the database itself is what is wrong, channels are told at once, and a file says of what: not again before
+`alerts.repeat_hours` are over.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import JSON, BigInteger, Column, Engine, Index, Integer, Table, Text, func, or_, select, update
@@ -22,6 +28,7 @@ from monitoring.channels import Channel, Message, logger
 from monitoring.moments import spoken
 from recloop.config import SEVERITIES, Alerting, Severity
 from recloop.errors import DatabaseError, RecloopError
+from recloop.files import read_json, write_json
 from recloop.storage import metadata
 
 alerts = Table(
@@ -37,6 +44,7 @@ alerts = Table(
     Column("times", Integer, nullable=False),
     Column("sent_at", BigInteger),  # when it last was to be sent to all
     Column("waiting", JSON(none_as_null=True)),  # channels that are still to be told; null: none
+    Column("told", JSON(none_as_null=True)),  # channels that have been, since it was last to be sent to all; null: none
     Column("sending_since", BigInteger),  # null: nobody is sending it
     Column("failed", Text),  # why channels are still to be told
     Column("resolved_at", BigInteger),  # null: it is open
@@ -95,6 +103,7 @@ class Alerts:
         database: where the table is.
         settings: how often, and from which severity on.
         channels: who is told; `channels_of` makes those that are set up.
+        unrecorded: the file that says what was told without the database; None: it is told each time.
         clock: seconds, from anywhere.
     """
 
@@ -104,9 +113,10 @@ class Alerts:
         settings: Alerting,
         channels: Sequence[Channel] = (),
         *,
+        unrecorded: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database, self._settings, self._clock = database, settings, clock
+        self._database, self._settings, self._unrecorded, self._clock = database, settings, unrecorded, clock
         self._channels = {channel.name: channel for channel in channels}
         self._paused: dict[str, float] = {}
 
@@ -115,8 +125,11 @@ class Alerts:
         try:
             self._record(alert, at)
         except DatabaseError as error:
-            logger.error("an alert is in this log alone, %s\n%s: %s", error.message, alert.title, alert.text)
+            logger.error("the alert %r is not in the database: %s", alert.cause, error.message)
+            self._tell_unrecorded(alert, at)
         else:
+            if self._unrecorded is not None:
+                self._unrecorded.unlink(missing_ok=True)
             self.send(at)
 
     def send(self, at: int) -> None:
@@ -177,10 +190,37 @@ class Alerts:
             graver = _rank(alert.severity) > _rank(row.severity)
             severity = alert.severity if graver else row.severity
             values = vars(alert) | {"severity": severity}
-            if graver or row.sent_at is None or at - row.sent_at >= self._settings.repeat_hours * HOUR:
-                told = [channel.name for channel in self._channels.values() if self._is_for(channel, severity)]
-                values |= {"sent_at": at, "waiting": list(dict.fromkeys([*told, *(row.waiting or [])])) or None}
+            again = graver or row.sent_at is None or at - row.sent_at >= self._settings.repeat_hours * HOUR
+            told = [] if again else row.told or []
+            ours = [channel.name for channel in self._channels.values() if self._is_for(channel, severity)]
+            waiting = dict.fromkeys(name for name in (*ours, *(row.waiting or [])) if name not in told)
+            values |= {"waiting": list(waiting) or None}
+            if again:
+                values |= {"sent_at": at, "told": None}
             connection.execute(update(alerts).where(alerts.c.id == row.id).values(values))
+
+    def _tell_unrecorded(self, alert: Alert, at: int) -> None:
+        """Tell all channels now, unless the file says that they have been."""
+        before = self._told_unrecorded()
+        if at - before.get(alert.cause, -math.inf) < self._settings.repeat_hours * HOUR:
+            return
+        message = Message(**vars(alert), first_at=at, last_at=at, times=1)
+        channels = [channel for channel in self._channels.values() if self._is_for(channel, alert.severity)]
+        whys = [self._tell(channel, message) for channel in channels]
+        if self._unrecorded is not None and whys == [None] * len(channels):
+            try:
+                write_json(self._unrecorded, before | {alert.cause: at})
+            except (RecloopError, OSError) as error:
+                logger.error("the alert %r is told again the next time: %s", alert.cause, error)
+
+    def _told_unrecorded(self) -> dict[str, int]:
+        if self._unrecorded is None or not self._unrecorded.exists():
+            return {}
+        try:
+            told = read_json(self._unrecorded, remedy="delete it")
+        except RecloopError:
+            return {}
+        return told if isinstance(told, dict) else {}
 
     def _is_for(self, channel: Channel, severity: Severity) -> bool:
         return channel.always or _rank(severity) >= _rank(self._settings.least)
@@ -208,7 +248,8 @@ class Alerts:
             connection.execute(update(alerts).where(of_it).values(sending_since=None, failed=failed or None))
             # Where it was to be sent anew meanwhile, because it has become graver, all are to be told again.
             same = alerts.c.sent_at == row["sent_at"]
-            connection.execute(update(alerts).where(of_it, same).values(waiting=waiting or None))
+            told = [*(row["told"] or []), *(name for name in ours if name not in whys)]
+            connection.execute(update(alerts).where(of_it, same).values(waiting=waiting or None, told=told or None))
 
     def _tell(self, channel: Channel, message: Message) -> str | None:
         """Why a channel could not be told; None if it was."""

@@ -43,6 +43,11 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return found
 
 
+def spread(values: np.ndarray) -> float:
+    """The standard error of a figure: float64 [1 + SAMPLES], as it is and as drawn."""
+    return float(np.nanstd(values[1:]))
+
+
 def interval(values: np.ndarray) -> Interval:
     """Of a figure: float64 [1 + SAMPLES], as it is and as drawn. A draw without the figure tells nothing."""
     tail = (1 - CONFIDENCE) / 2

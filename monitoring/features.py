@@ -88,7 +88,7 @@ def list_features(lists: Table, known: Known, score_edges: Sequence[float]) -> T
 
     Args:
         lists: seq, user_id (null: a session of its own), served_at, strategy, items (list of item_id), top_score (null
-            where there is none), taken (null where nobody knows).
+            where there is none).
         known: what the model that made them knew.
         score_edges: between what scores are told apart.
     """
@@ -107,30 +107,10 @@ def list_features(lists: Table, known: Known, score_edges: Sequence[float]) -> T
             "place",
             timestamp="served_at",
             strategy="strategy",
-            taken=ibis.cases((rows.taken, "something"), (~rows.taken, "nothing")),
             list_popularity=_decile(rows.position),
             top_score=_between(rows.top_score, score_edges),
         )
     )
-
-
-def with_taken(lists: Table, events: Table, attribution: int) -> Table:
-    """Lists with `taken`: whether the user then had something to do with an item of it; null for a list of nobody.
-
-    Args:
-        lists: seq, user_id, served_at, items.
-        events: user_id, item_id, received_at.
-        attribution: how long after it was served that counts, in µs.
-    """
-    import ibis
-
-    shown = lists.select("seq", "user_id", "served_at", item_id=lists.items.unnest())
-    after = shown.inner_join(events, ["user_id", "item_id"])
-    until = after.served_at + ibis.interval(microseconds=attribution)
-    hits = after.filter(after.received_at.between(after.served_at, until)).select("seq").distinct()
-    hits = hits.mutate(hit=True)
-    joined = lists.left_join(hits, "seq").drop("seq_right")
-    return joined.mutate(taken=joined.user_id.isnull().ifelse(None, joined.hit.fill_null(False))).drop("hit")
 
 
 def sampled(features: Table, limit: int = SAMPLE) -> Table:

@@ -9,12 +9,14 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from monitoring.moments import from_micros
-from monitoring.signals import METHOD_NAME, Finding
+from monitoring.signals import QUALITY, Finding
 from recloop.config import QuietHours, Severity, Watched, Watching
 
-Outcome = Literal["ok", "warn", "drift", "new data", "worse", "insufficient"]
-RETRAIN: tuple[Outcome, ...] = ("drift", "new data")
+Outcome = Literal["ok", "warn", "drift", "quality drop", "new data", "worse", "insufficient", "silent"]
+RETRAIN: tuple[Outcome, ...] = ("drift", "quality drop", "new data")
 """Verdicts that ask for a retraining"""
+UNJUDGED: tuple[Outcome, ...] = ("insufficient", "silent")
+"""Verdicts that judge nothing: the window goes on"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Judgement:
 
 
 def judge(findings: Sequence[Finding], watching: Watching, earlier: Sequence[Collection[str]] = ()) -> Judgement:
-    """`drift` if a signal whose severity is `retrain` has drifted, `warn` if one that is worth a warning has.
+    """`drift` if a signal whose severity is `retrain` has drifted, `quality drop` where that is quality alone, `warn`
+    if a signal that is worth a warning has.
 
     Args:
         findings: the figures.
@@ -69,10 +72,8 @@ def judge(findings: Sequence[Finding], watching: Watching, earlier: Sequence[Col
         earlier: signals that drifted in the windows before this one, the latest first.
     """
     signals = tuple(_signal(finding, getattr(watching, finding.signal), earlier) for finding in findings)
-    graves = {signal.severity for signal in signals if signal.counts}
-    outcome: Outcome = "drift" if "retrain" in graves else "warn" if "warn" in graves else "ok"
     reasons = tuple(str(signal) for signal in signals if signal.drifted)
-    return Judgement(outcome, signals, reasons or (_nearest(signals),))
+    return Judgement(_outcome(signals), signals, reasons or (_nearest(signals),))
 
 
 def with_new_data(judgement: Judgement, new: int, learnt: int, share: float | None) -> Judgement:
@@ -115,13 +116,23 @@ def quiet_until(at: int, hours: QuietHours | None) -> str | None:
     return f"{hours.end} {hours.timezone}" if within else None
 
 
+def _outcome(signals: Sequence[Signal]) -> Outcome:
+    counted = {
+        severity: {signal.name for signal in signals if signal.counts and signal.severity == severity}
+        for severity in ("retrain", "warn")
+    }
+    if counted["retrain"]:
+        return "quality drop" if counted["retrain"] == {QUALITY} else "drift"
+    return "warn" if counted["warn"] else "ok"
+
+
 def _signal(finding: Finding, watched: Watched, earlier: Sequence[Collection[str]]) -> Signal:
     matters = watched.matters
     drifted = matters is not None and finding.figure >= max(matters, finding.chance)
     in_a_row = 1 + next((place for place, names in enumerate(earlier) if finding.signal not in names), len(earlier))
     return Signal(
         name=finding.signal,
-        method=METHOD_NAME,
+        method=finding.method,
         figure=finding.figure,
         threshold=matters,
         drifted=drifted,

@@ -27,6 +27,8 @@ from monitoring.tallies import PLACED, RANKED, Tallies, Tally
 from monitoring.window import Window
 from recloop.evaluation.bootstrap import Interval
 
+FEWEST_USERS = 50
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -160,14 +162,23 @@ def compare_versions(live: Record, before: Record, metric: str, seed: int = 0) -
         metric: `ndcg`, `hit_rate`, `mrr` or a kind of event; of one that does not occur the rate is 0.
         seed: of the draws.
     """
-    nothing = np.zeros_like(live.tally.sums["lists"])
-    sides = {"live": live.tally, "before": before.tally}
-    columns: dict[Hashable, np.ndarray] = {
-        (side, name): tally.sums.get(name, nothing) for side, tally in sides.items() for name in (metric, "lists")
-    }
-    draws = Draws(columns, seed)
-    ours, theirs = (ratio(draws[side, metric], draws[side, "lists"]) for side in sides)
+    draws = drawn_together({"live": live, "before": before}, metric, seed)
+    ours, theirs = (ratio(draws[side, metric], draws[side, "lists"]) for side in ("live", "before"))
     return Difference(metric, float(ours[0]), float(theirs[0]), interval(ours - theirs))
+
+
+def drawn_together(sides: Mapping[str, Record], metric: str, seed: int = 0) -> Draws:
+    """Sums (side, metric) and (side, "lists"), users drawn for all sides at once; of what does not occur they are 0."""
+    columns: dict[Hashable, np.ndarray] = {}
+    for side, record in sides.items():
+        sums = record.tally.sums
+        columns |= {(side, name): sums.get(name, np.zeros_like(sums["lists"])) for name in (metric, "lists")}
+    return Draws(columns, seed)
+
+
+def shown_to_enough(record: Record) -> int:
+    """How many lists it has; 0 where that was to so few users that nothing follows."""
+    return int(record.tally.sums["lists"].sum()) if record.tally.users >= FEWEST_USERS else 0
 
 
 class _Judge:

@@ -6,23 +6,21 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, Engine
 
 from monitoring import verdicts
-from monitoring.figures import drift_figures, figures_snapshot, quality_figures, told
 from monitoring.live import LiveModel, live_model
+from monitoring.moments import spoken
+from monitoring.pages import write_pages
 from monitoring.policy import Judgement, judge, or_worse, quiet_until, with_new_data
-from monitoring.probation import attribution_of, worse_than_before
-from monitoring.quality import Quality, quality_of
+from monitoring.probation import worse_than_before
+from monitoring.quality import quality_of
 from monitoring.recsys import recsys_snapshot
-from monitoring.report import write_report
-from monitoring.traffic import Compared, compare_traffic, rate
+from monitoring.traffic import compare_traffic, rate
 from monitoring.verdicts import Verdict
-from monitoring.window import HOUR, Window, count_events, count_new
-from monitoring.workspace import keep
+from monitoring.window import HOUR, Window, attribution_of, count_events, count_new, newest_event
 from recloop.config import Monitoring
 from recloop.errors import RecloopError
 from recloop.exclusive import Lock
@@ -38,17 +36,7 @@ ASK_AGAIN_HOURS = 1.0
 """An event that no training has taken up by then is taken to be lost"""
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What was found in a window that is judged."""
-
-    compared: Compared
-    quality: Quality
-    snapshot: Any | None
-    """Evidently's, of the lists; None where there were none"""
-
-
-def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
+def monitor(project: Project, clock: Callable[[], int] = now_us, *, pages: bool = True) -> Verdict:
     """Judge the traffic since the last window of the live model that was judged, where there is enough of it.
 
     The verdict is stored, and a report written where there was enough traffic. Nothing is started: whoever called asks
@@ -57,6 +45,7 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
     Args:
         project: whose traffic.
         clock: the time in µs since 1970 (UTC).
+        pages: whether a report is written; the verdict is the same without.
 
     Raises:
         RegistryError: no model is live.
@@ -69,18 +58,23 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
     with Lock(project.var / "monitor.lock", "a monitor"), _database(project) as database:
         earlier = verdicts.judged(database, live.version, live.since, LOOKED_BACK)
         window = Window.after(earlier[0].window_to if earlier else None, at, live)
-        seen = None
+        traffic = quality = None
         with database.connect() as connection:
             events = count_events(connection, window)
             judgement = not_yet(events, window, policy)
-            if judgement is None:
-                seen = _look(connection, project, window, live, earlier)
+            if judgement is not None:
+                judgement = silent(connection, window, live, policy) or judgement
+            else:
+                rates = [rate(verdict.events, Window(verdict.window_from, verdict.window_to)) for verdict in earlier]
+                traffic = compare_traffic(connection, project.gated, window, live, project.params, rates)
+                quality = quality_of(connection, *_of_lists(project, window, live), policy.clip)
                 drifted = [{signal.name for signal in verdict.signals if signal.drifted} for verdict in earlier]
-                judgement = judge(seen.compared.findings, policy.signals, drifted)
+                judgement = judge(traffic.findings, policy.signals, drifted)
                 vain = verdicts.in_vain(database, live.version, live.since)
                 new = count_new(connection, live, max((each.asked_at or 0 for each in vain), default=0))
-                judgement = with_new_data(judgement, new, seen.compared.learnt, policy.new_data)
-                judgement = or_worse(judgement, worse_than_before(connection, project.params, window, live))
+                judgement = with_new_data(judgement, new, traffic.learnt, policy.new_data)
+            # In every run, and not with the window alone: of a bad version there is to be no day more than it takes.
+            judgement = or_worse(judgement, worse_than_before(connection, project.params, window, live))
         verdict = Verdict(
             id=0,
             at=at,
@@ -92,17 +86,20 @@ def monitor(project: Project, clock: Callable[[], int] = now_us) -> Verdict:
             signals=judgement.signals,
             reasons=judgement.reasons,
             report=None,
-            quality=None if seen is None else json.loads(json.dumps(asdict(seen.quality))),
+            quality=None if quality is None else json.loads(json.dumps(asdict(quality))),
         )
         if verdict.wants_training:
             verdict = replace(verdict, acted=_waits(database, live, at, policy))
         verdict = verdicts.store(database, verdict)
-        if seen is not None:  # afterwards: a page that cannot be written keeps nobody from acting
-            try:
-                verdict = verdicts.note(database, verdict, report=_report(project, verdict, seen))
-                _keep(project, verdict, seen)
+        if pages and traffic is not None and quality is not None:
+            try:  # afterwards: a page that cannot be written keeps nobody from acting
+                with database.connect() as connection:
+                    lists = recsys_snapshot(connection, project.gated, live, *_of_lists(project, window, live))
+                report = write_pages(project, verdict, traffic, quality, lists)
             except (RecloopError, OSError) as error:
                 logger.error("the report on verdict %d is not whole: %s", verdict.id, error)
+            else:
+                verdict = verdicts.note(database, verdict, report=report)
         return verdict
 
 
@@ -193,6 +190,21 @@ def fail(project: Project, verdict_id: int, training: str, why: str) -> None:
         verdicts.fail(database, verdict_id, training, why)
 
 
+def silent(connection: Connection, window: Window, live: LiveModel, policy: Monitoring) -> Judgement | None:
+    """`silent`, if nothing has come in for too long; None: it is judged by what has."""
+    if policy.silence_hours is None:
+        return None
+    since = max(newest_event(connection) or 0, live.since)
+    hours = (window.end - since) / HOUR
+    if hours < policy.silence_hours:
+        return None
+    reason = (
+        f"no event has come in for {hours:,.0f} h, since {spoken(since)}; monitoring.silence_hours is "
+        f"{policy.silence_hours:g}. Either nobody came, or what they do does not reach POST /events any more"
+    )
+    return Judgement("silent", reasons=(reason,))
+
+
 def not_yet(events: int, window: Window, policy: Monitoring) -> Judgement | None:
     """`insufficient`, if the window goes on; None: it is to be judged."""
     if events < policy.min_events:
@@ -210,18 +222,10 @@ def not_yet(events: int, window: Window, policy: Monitoring) -> Judgement | None
     return None
 
 
-def _look(
-    connection: Connection, project: Project, window: Window, live: LiveModel, earlier: tuple[Verdict, ...]
-) -> Seen:
-    rates = [rate(verdict.events, Window(verdict.window_from, verdict.window_to)) for verdict in earlier]
-    params, policy = project.params, project.params.monitoring
-    attribution, k = attribution_of(policy), params.serving.default_k
-    shown = window.shown(live, attribution)
-    return Seen(
-        compare_traffic(connection, project.gated, window, live, policy, params.gate.events, rates),
-        quality_of(connection, shown, attribution, k, policy.clip),
-        recsys_snapshot(connection, project.gated, live, shown, attribution, k),
-    )
+def _of_lists(project: Project, window: Window, live: LiveModel) -> tuple[Window, int, int]:
+    """Of which lists quality is judged with a window, for how long events count for them, and how many places."""
+    attribution = attribution_of(project.params.monitoring)
+    return window.shown(live, attribution), attribution, project.params.serving.default_k
 
 
 def _waits(database: Engine, live: LiveModel, at: int, policy: Monitoring) -> str | None:
@@ -230,28 +234,6 @@ def _waits(database: Engine, live: LiveModel, at: int, policy: Monitoring) -> st
     cooling = verdicts.cooling(verdicts.last_asked(database), at, policy.cooldown_hours * 2**vain)
     quiet = quiet_until(at, policy.quiet_hours)
     return cooling or (f"quiet hours until {quiet}" if quiet else None)
-
-
-def _report(project: Project, verdict: Verdict, seen: Seen) -> str:
-    """Write the pages; returns the path of the first, relative to the project."""
-    path = write_report(
-        project.reports / "drift",
-        verdict.at,
-        {name: page.snapshot for name, page in seen.compared.pages.items()},
-        "\n".join([verdict.summary(), *seen.compared.notes, *told(seen.quality)]),
-        keep=project.params.monitoring.keep_reports,
-    )
-    return path.relative_to(project.root).as_posix()
-
-
-def _keep(project: Project, verdict: Verdict, seen: Seen) -> None:
-    """Put what was found into Evidently's workspace."""
-    count = project.params.monitoring.keep_reports
-    pages = {f"drift: {name}": page.snapshot for name, page in seen.compared.pages.items()}
-    signals = figures_snapshot(drift_figures(verdict.events, verdict.signals))
-    keep(project, verdict.window_to, {**pages, "signals": signals}, verdict.version, count)
-    lists = {"quality": figures_snapshot(quality_figures(seen.quality, verdict.version)), "recsys": seen.snapshot}
-    keep(project, seen.quality.end, lists, verdict.version, count)
 
 
 @contextmanager

@@ -2,26 +2,27 @@
 
 Inputs, one row an event: `unknown_items`, `item_popularity`, `category`, `user_activity`, `event`, `value`, `fields`,
 `session_length`, `repeats`; and, as they came in, `lateness` and `volume`. Outputs, one row a served list: `strategy`,
-`taken`, `list_popularity`, `top_score`.
+`list_popularity`, `top_score`. And `quality`: what users make of the lists (`fall.py`).
 
-How far a signal has moved is Evidently's Jensen-Shannon distance. It has drifted where that reaches both what chance
-does in windows of as many sessions (`chance.py`, for all signals together `monitoring.false_alarms`) and what matters
-(`monitoring.thresholds`): in a window of a million sessions every change is certain, and most are of no account.
+How far a signal has moved is said by one of Evidently's tests (`measures.py`); of `quality`, by which share it has
+fallen. It has drifted where that reaches both what chance does in windows of as many sessions (`chance.py`, for all
+signals of a page together `monitoring.false_alarms`) and what matters (`monitoring.signals`): in a window of a million
+sessions every change is certain, and most are of no account.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-METHOD = "jensenshannon"
-METHOD_NAME = "Jensen-Shannon distance"
 EVENT_SIGNALS = (
     "unknown_items", "item_popularity", "category", "user_activity", "event", "value", "fields", "session_length",
     "repeats",
 )  # fmt: skip
 ARRIVAL_SIGNALS = ("lateness",)
-LIST_SIGNALS = ("strategy", "taken", "list_popularity", "top_score")
-ONLY_LESS = {"unknown_items": "known", "taken": "something"}
+LIST_SIGNALS = ("strategy", "list_popularity", "top_score")
+QUALITY = "quality"
+FALL = "a fall by"
+ONLY_LESS = {"unknown_items": "known"}
 """Signal → the category that may grow as it likes"""
 
 
@@ -35,3 +36,5 @@ class Finding:
     """What chance alone reaches"""
     moved: str
     """What moved most, for people: e.g. `unknown: 0.3% → 5.5%`."""
+    method: str = "Jensen-Shannon distance"
+    """How that is measured"""

@@ -7,9 +7,13 @@ from contextlib import contextmanager
 
 from monitoring.alerts import Alert, Alerts
 from monitoring.channels import Channel
+from monitoring.policy import UNJUDGED
 from monitoring.verdicts import Verdict
+from recloop.errors import DatabaseError
 from recloop.project import Project
-from recloop.storage import connect, now_us
+from recloop.storage import connect, now_us, unconnected
+
+SILENCE = "silence: "
 
 
 @contextmanager
@@ -20,9 +24,12 @@ def alerting(project: Project, channels: Sequence[Channel]) -> Iterator[Alerts]:
         project: whose.
         channels: who is told beside the log.
     """
-    database = connect(project.database_url)
     try:
-        alerts = Alerts(database, project.params.alerts, channels)
+        database = connect(project.database_url)
+    except DatabaseError:  # of which people are to hear, too
+        database = unconnected(project.database_url)
+    try:
+        alerts = Alerts(database, project.params.alerts, channels, unrecorded=project.var / "alerts-unrecorded.json")
         yield alerts
         alerts.send(now_us())
     finally:
@@ -32,11 +39,15 @@ def alerting(project: Project, channels: Sequence[Channel]) -> Iterator[Alerts]:
 def tell_of(verdict: Verdict, alerts: Alerts) -> None:
     """Raise an alert for every signal that has drifted and is worth one, and resolve those that have not any more.
 
-    An `insufficient` verdict knows nothing new.
+    While a window goes on, nothing new is known of what has drifted.
     """
-    if verdict.verdict == "insufficient":
-        return
     now, of_version = now_us(), f"drift of version {verdict.version}: "
+    if verdict.verdict == "silent":
+        alerts.raise_alert(Alert(f"{SILENCE}no events", "warn", "no events come in", "\n".join(verdict.reasons)), now)
+    else:
+        alerts.resolve(SILENCE, now)
+    if verdict.verdict in UNJUDGED:
+        return
     told = {f"{of_version}{signal.name}": signal for signal in verdict.signals if signal.counts}
     for cause, signal in told.items():
         title = f"{signal.name} has drifted under model version {verdict.version}"

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection
 
 from monitoring.backend import duckdb
-from monitoring.chance import distance
 from monitoring.compare import Comparison, compare
-from monitoring.features import event_features, list_features, sampled, with_taken
+from monitoring.fall import fall
+from monitoring.features import event_features, list_features, sampled
 from monitoring.known import Known
 from monitoring.live import LiveModel
+from monitoring.measures import jensen_shannon
+from monitoring.quality import record_of
 from monitoring.reference import Reference, reference
 from monitoring.signals import ARRIVAL_SIGNALS, EVENT_SIGNALS, LIST_SIGNALS, Finding
 from monitoring.window import (
     HOUR,
     Window,
+    attribution_of,
     count_events,
     count_lists,
-    read_answers,
     read_earlier,
     read_events,
     read_lateness,
     read_lists,
     step_of,
 )
-from recloop.config import Monitoring
+from recloop.config import Monitoring, Params
 
 if TYPE_CHECKING:
     import pandas as pd
     from ibis.expr.types import Table
+
+Sides = tuple["pd.DataFrame", "pd.DataFrame", tuple[str, ...]]
+"""What was before, what is current, and which columns are signals: a row an event, or a list, in order of time"""
 
 LIST_WEIGHT = 10
 """A list is so many rows: an item each"""
@@ -44,14 +50,14 @@ FEWEST_WINDOWS = 3
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What Evidently found, and what it could not look at."""
+class Traffic:
+    """What a window had, compared with its reference."""
 
     pages: dict[str, Comparison]
     """`report`: events; `arrival`: how they came in, and `lists`: served lists, where there is something to compare
     them with"""
-    volume: Finding | None
-    """How many events an hour; None: nobody knows yet what is usual"""
+    others: tuple[Finding, ...]
+    """What is no comparison of rows: `volume`, `quality`; without those of which nobody knows yet what is usual"""
     learnt: int
     """Events that the live model knows"""
     notes: tuple[str, ...]
@@ -59,8 +65,8 @@ class Compared:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        found = tuple(finding for page in self.pages.values() for finding in page.findings)
-        return found if self.volume is None else (*found, self.volume)
+        """Of all signals."""
+        return (*chain.from_iterable(page.findings for page in self.pages.values()), *self.others)
 
 
 def compare_traffic(
@@ -68,10 +74,9 @@ def compare_traffic(
     gated: Path,
     window: Window,
     live: LiveModel,
-    policy: Monitoring,
-    allowed: Mapping[str, tuple[float, float]],
+    params: Params,
     rates: Sequence[float],
-) -> Compared:
+) -> Traffic:
     """Compare what came in, and what was served, in `window` with its reference.
 
     Events are compared with the last stretch of what `live` knows. How they came in, and served lists, are compared
@@ -82,39 +87,68 @@ def compare_traffic(
         gated: folder of the gated tables.
         window: what is judged.
         live: the model that is served.
-        policy: the section of `params.yaml`.
-        allowed: event → the least and the greatest value it may have.
+        params: `params.yaml`.
         rates: events an hour in the windows that were judged before.
 
     Raises:
         StageError: the gated data is missing or damaged.
     """
     with duckdb() as backend:
-        step = step_of(count_events(connection, window))
-        received = read_events(connection, window, step)
-        learnt = reference(backend, gated, live, policy.reference_share, span(received["timestamp"]), allowed)
-        notes = [_reference_note(learnt, policy)]
-        pages = {"report": _events(connection, received, learnt, window, live, policy, step)}
-        if (before := count_events(connection, window.before(live))) >= policy.min_events:
-            pages["arrival"] = _arrival(connection, window, live, policy, step_of(before), step)
-        attribution = round(policy.attribution_hours * HOUR)
-        shown = window.shown(live, attribution)
-        fewest = min(count_lists(connection, part, live.version) for part in (shown.before(live), shown))
-        if fewest >= policy.min_events:
-            pages["lists"] = _lists(connection, learnt.known, shown, live, policy, attribution)
-            notes.append(
-                "Served lists are compared with what this version served before; they are those whose time for "
-                f"feedback, {policy.attribution_hours:g} h, ended in the window."
-            )
-        else:
-            notes.append(
-                f"Served lists were not compared: one side has {fewest:,}, and monitoring.min_events is "
-                f"{policy.min_events:,}. Their reference is what this version served before."
-            )
+        received = read_events(connection, window, step_of(count_events(connection, window)))
+        took, share = span(received["timestamp"]), params.monitoring.reference_share
+        learnt = reference(backend, gated, live, share, took, params.gate.events)
+        return traffic_of(connection, received, learnt, window, live, params, rates)
+
+
+def traffic_of(
+    connection: Connection,
+    received: pa.Table,
+    learnt: Reference,
+    window: Window,
+    live: LiveModel,
+    params: Params,
+    rates: Sequence[float],
+) -> Traffic:
+    """The same, with a reference that is at hand.
+
+    Args:
+        connection, window, live, params, rates: as `compare_traffic` has them.
+        received: the window's events, of as many users as are looked at.
+        learnt: what events are compared with; its tables are where Ibis works at present.
+    """
+    policy = params.monitoring
+    step = step_of(count_events(connection, window))
+    notes = [_reference_note(learnt, policy)]
+    sides = {"report": _events(connection, received, learnt, window, live, step)}
+    if (before := count_events(connection, window.before(live))) >= policy.min_events:
+        sides["arrival"] = _arrival(connection, window, live, step_of(before), step)
+    attribution = attribution_of(policy)
+    shown = window.shown(live, attribution)
+    fewest = min(count_lists(connection, part, live.version) for part in (shown.before(live), shown))
+    fell = None
+    if fewest >= policy.min_events:
+        sides["lists"] = _lists(connection, learnt.known, shown, live)
+        now, then = (
+            record_of(connection, part, attribution, params.serving.default_k, live.version)
+            for part in (shown, shown.before(live))
+        )
+        fell = fall(now, then, params.serving.default_k, policy.min_events, policy.false_alarms)
+        notes.append(
+            "Served lists are compared with what this version served before; they are those whose time for "
+            f"feedback, {policy.attribution_hours:g} h, ended in the window."
+        )
+    else:
+        notes.append(
+            f"Served lists were not compared: one side has {fewest:,}, and monitoring.min_events is "
+            f"{policy.min_events:,}. Their reference is what this version served before."
+        )
+    pages = {name: compare(*each, policy.signals, policy.false_alarms) for name, each in sides.items()}
     for page in pages.values():
         if page.left_out:
             notes.append(f"Not compared, for one side has no values: {', '.join(page.left_out)}.")
-    return Compared(pages, usual(rate(count_events(connection, window), window), rates), learnt.learnt, tuple(notes))
+    volume = usual(rate(count_events(connection, window), window), rates)
+    others = tuple(each for each in (volume, fell) if each is not None)
+    return Traffic(pages, others, learnt.learnt, tuple(notes))
 
 
 def rate(events: int, window: Window) -> float:
@@ -132,7 +166,7 @@ def usual(now: float, rates: Sequence[float]) -> Finding | None:
     if len(rates) < FEWEST_WINDOWS:
         return None
     median = float(np.median(rates))
-    figure, *others = (float(distance(np.array([each, median]), np.ones(2))) for each in (now, *rates))
+    figure, *others = (float(jensen_shannon(np.array([each, median]), np.ones(2))) for each in (now, *rates))
     return Finding("volume", figure, max(others), f"{median:,.0f} → {now:,.0f} events an hour")
 
 
@@ -144,53 +178,40 @@ def _reference_note(learnt: Reference, policy: Monitoring) -> str:
 
 
 def _events(
-    connection: Connection,
-    received: pa.Table,
-    learnt: Reference,
-    window: Window,
-    live: LiveModel,
-    policy: Monitoring,
-    step: int,
-) -> Comparison:
+    connection: Connection, received: pa.Table, learnt: Reference, window: Window, live: LiveModel, step: int
+) -> Sides:
     import ibis
 
     earlier = ibis.memtable(read_earlier(connection, window, live, step))
     current = event_features(ibis.memtable(received), learnt.known.with_earlier(earlier), learnt.vocabulary)
-    return _compared(_frame(learnt.features), _frame(current), EVENT_SIGNALS, policy)
+    return _frame(learnt.features), _frame(current), EVENT_SIGNALS
 
 
-def _arrival(connection: Connection, window: Window, live: LiveModel, policy: Monitoring, *steps: int) -> Comparison:
+def _arrival(connection: Connection, window: Window, live: LiveModel, *steps: int) -> Sides:
     """Of each user and hour, how late their events were: a row for each degree."""
     parts = zip((window.before(live), window), steps, strict=True)
     sides = (read_lateness(connection, part, step).to_pandas() for part, step in parts)
     before, current = (side.assign(session=side.timestamp).sort_values(["timestamp", "user_id"]) for side in sides)
-    return _compared(before, current, ARRIVAL_SIGNALS, policy)
+    return before, current, ARRIVAL_SIGNALS
 
 
-def _lists(
-    connection: Connection, known: Known, shown: Window, live: LiveModel, policy: Monitoring, attribution: int
-) -> Comparison:
+def _lists(connection: Connection, known: Known, shown: Window, live: LiveModel) -> Sides:
     import ibis
 
     sides = []
     for part in (shown.before(live), shown):
         step = step_of(LIST_WEIGHT * count_lists(connection, part, live.version))
-        lists = read_lists(connection, part, live, step)
-        answers = read_answers(connection, Window(part.start, part.end + attribution), step)
-        sides.append((lists["top_score"], with_taken(ibis.memtable(lists), ibis.memtable(answers), attribution)))
-    scores = sides[0][0].drop_null().to_numpy()
+        sides.append(read_lists(connection, part, live, step))
+    scores = sides[0]["top_score"].drop_null().to_numpy()
     edges = np.unique(np.quantile(scores, np.arange(1, 10) / 10)).tolist() if len(scores) else [0.0]
-    before, current = (_frame(list_features(lists, known, edges)) for _, lists in sides)
-    return _compared(before, current, LIST_SIGNALS, policy)
+    before, current = (_frame(list_features(ibis.memtable(lists), known, edges)) for lists in sides)
+    return before, current, LIST_SIGNALS
 
 
 def _frame(features: Table) -> pd.DataFrame:
-    rows: pd.DataFrame = sampled(features).order_by(["timestamp", "user_id"]).to_pandas()
+    made = features.cache()  # counted, and then read: not made twice
+    rows: pd.DataFrame = sampled(made).order_by(["timestamp", "user_id"]).to_pandas()
     return rows
-
-
-def _compared(before: Any, current: Any, signals: Sequence[str], policy: Monitoring) -> Comparison:
-    return compare(before, current, signals, policy.signals, policy.false_alarms)
 
 
 def span(times: pa.ChunkedArray) -> int:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from monitoring.moments import spoken
-from monitoring.policy import RETRAIN, Outcome, Signal
+from monitoring.policy import RETRAIN, UNJUDGED, Outcome, Signal
 from recloop.storage import metadata
 
 verdicts = Table(
@@ -119,7 +119,7 @@ def latest(database: Engine, limit: int = 1) -> tuple[Verdict, ...]:
 
 def judged(database: Engine, version: int, since: int, limit: int) -> tuple[Verdict, ...]:
     """The newest verdicts on windows that had enough in them, of a version since it went live, newest first."""
-    query = select(verdicts).where(*_of(version, since), verdicts.c.verdict != "insufficient")
+    query = select(verdicts).where(*_of(version, since), verdicts.c.verdict.not_in(UNJUDGED))
     return _found(database, query, limit)
 
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Select, case, cast, func, select
 
 from monitoring.live import LiveModel
+from recloop.config import Monitoring
 from recloop.data.schema import INTERACTIONS
-from recloop.serving.events import DISMISS, events
+from recloop.serving.events import events
 from recloop.serving.impressions import impressions
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ ARRIVALS: dict[str, pa.DataType] = {
     "user_id": pa.string(),
     "lateness": pa.string(),
     "timestamp": pa.timestamp("us", tz="UTC"),
-}
-ANSWERS: dict[str, pa.DataType] = {
-    "user_id": pa.string(),
-    "item_id": pa.string(),
-    "received_at": pa.timestamp("us", tz="UTC"),
 }
 COUNTS: dict[str, pa.DataType] = {"user_id": pa.string(), "earlier": pa.int64()}
 LISTS: dict[str, pa.DataType] = {
@@ -82,10 +78,21 @@ class Window:
         return Window(start, max(start, self.end - attribution))
 
 
+def attribution_of(policy: Monitoring) -> int:
+    """For how long an event counts for a list: µs."""
+    return round(policy.attribution_hours * HOUR)
+
+
 def count_events(connection: Connection, window: Window) -> int:
     """How many events were received in `window`."""
     query = select(func.count()).select_from(events).where(_received(window))
     return int(connection.execute(query).scalar_one())
+
+
+def newest_event(connection: Connection) -> int | None:
+    """When the last event was received, in µs since 1970; None: there is none."""
+    newest = connection.execute(select(func.max(events.c.received_at))).scalar_one()
+    return None if newest is None else int(newest)
 
 
 def step_of(rows: int) -> int:
@@ -114,14 +121,6 @@ def read_lateness(connection: Connection, window: Window, step: int = 1) -> pa.T
         .group_by(events.c.user_id, "lateness", "hour")
     )
     return _read(connection, query, pa.schema(ARRIVALS))
-
-
-def read_answers(connection: Connection, window: Window, step: int = 1) -> pa.Table:
-    """Who had to do with what in `window`, and when we were told, for lists that showed it; of every `step`-th user."""
-    query = select(events.c.user_id, events.c.item_id, events.c.received_at).where(
-        _received(window), events.c.event != DISMISS, *every_user(step, events.c.user_id)
-    )
-    return _read(connection, query, pa.schema(ANSWERS))
 
 
 def count_new(connection: Connection, live: LiveModel, since: int = 0) -> int:

@@ -48,7 +48,7 @@ def now_us() -> int:
 
 
 def connect(url: str, *, lock_seconds: float | None = None) -> Engine:
-    """An engine for `url`, whose tables are all there, of the newest revision. Its errors are DatabaseErrors.
+    """An engine for `url`, whose tables are all there, of the newest revision.
 
     SQLite runs in WAL mode with full synchronisation: a committed row survives a kill and a power cut, and
     readers do not wait for the writer.
@@ -63,6 +63,25 @@ def connect(url: str, *, lock_seconds: float | None = None) -> Engine:
         ConfigError: the URL is not one, or names a database that is kept in memory or for which there is no driver.
         DatabaseError: the database does not answer, is damaged, or is of a newer revision than this code.
     """
+    engine = unconnected(url, lock_seconds=lock_seconds)
+    with engine.connect() as connection:
+        up_to_date = revision_of(connection) == NEWEST
+    if not up_to_date:
+        from recloop.migrations.upgrade import upgrade
+
+        upgrade(engine)
+    return engine
+
+
+def unconnected(url: str, *, lock_seconds: float | None = None) -> Engine:
+    """An engine for `url` that nobody has asked anything yet. Its errors are DatabaseErrors.
+
+    Args:
+        url, lock_seconds: as `connect` has them.
+
+    Raises:
+        ConfigError: as `connect` does.
+    """
     try:
         url = _with_driver(url)
         if make_url(url).get_backend_name() == "sqlite":
@@ -76,12 +95,6 @@ def connect(url: str, *, lock_seconds: float | None = None) -> Engine:
             remedy="e.g. sqlite:///var/recloop.db or postgresql://user@host/name",
         ) from error
     event.listen(engine, "handle_error", _as_ours)
-    with engine.connect() as connection:
-        up_to_date = revision_of(connection) == NEWEST
-    if not up_to_date:
-        from recloop.migrations.upgrade import upgrade
-
-        upgrade(engine)
     return engine
 
 

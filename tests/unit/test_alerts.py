@@ -108,6 +108,16 @@ class TestOneAlertForOneCause:
         assert [message.severity for message in told.heard] == ["retrain", "error"]
         assert alerts.open()[0].severity == "error"
 
+    def test_channels_that_only_the_next_to_find_it_has_are_told_then(self, database: Engine) -> None:
+        """A person's shell has no webhook; the platform, which finds the same an hour later, has."""
+        alerts_of(database, shell := Told("log")).raise_alert(DRIFT, AT)
+        platform = alerts_of(database, shell, webhook := Told("webhook"))
+        for hour in (1, 2):
+            platform.raise_alert(DRIFT, AT + hour * HOUR)
+
+        assert [len(told.heard) for told in (shell, webhook)] == [1, 1]
+        assert platform.open()[0].waiting is None
+
     def test_a_cause_that_was_gone_and_comes_back_is_a_new_alert(self, database: Engine) -> None:
         alerts = alerts_of(database, told := Told())
         alerts.raise_alert(DRIFT, AT)
@@ -250,18 +260,53 @@ class TestChannelsThatFail:
 
         assert heard == ["retrain", "error"]
 
-    def test_without_a_database_an_alert_is_in_the_log(self, sqlite: Engine, caplog: pytest.LogCaptureFixture) -> None:
-        alerts = alerts_of(sqlite, told := Told())
+    def test_without_a_database_people_are_told_at_once_and_not_again_before_the_hours_are_over(
+        self, sqlite: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with sqlite.begin() as connection:
             module.alerts.drop(connection)
+        told, file = Told(), tmp_path / "unrecorded.json"
+
+        def another_process() -> Alerts:
+            return Alerts(sqlite, Alerting(repeat_hours=2), [told.channel], unrecorded=file)
+
+        for at in (AT, AT + HOUR, AT + 2 * HOUR):
+            another_process().raise_alert(DRIFT, at)
+        another_process().raise_alert(replace(DRIFT, cause="another"), AT)
+        another_process().raise_alert(replace(DRIFT, cause="a note", severity="note"), AT)
+        another_process().send(AT)
+        assert another_process().resolve("", AT) == ()
+
+        assert [(message.cause, message.last_at) for message in told.heard] == [
+            (DRIFT.cause, AT),
+            (DRIFT.cause, AT + 2 * HOUR),
+            ("another", AT),
+        ]
+        assert "is not in the database" in caplog.text
+
+    def test_whom_nobody_could_tell_without_a_database_is_told_the_next_time(
+        self, sqlite: Engine, tmp_path: Path
+    ) -> None:
+        with sqlite.begin() as connection:
+            module.alerts.drop(connection)
+        told = Told()
+        alerts = Alerts(sqlite, Alerting(), [told.channel], unrecorded=tmp_path / "unrecorded.json")
+        told.fault = PlatformError("it answered with status 500", remedy="mend it")
+        alerts.raise_alert(DRIFT, AT)
+        told.fault = None
+        alerts.raise_alert(DRIFT, AT + 1)
+
+        assert told.heard[-1].last_at == AT + 1
+
+    def test_once_the_database_is_back_the_file_is_gone(self, sqlite: Engine, tmp_path: Path) -> None:
+        file = tmp_path / "unrecorded.json"
+        file.write_text("damaged")
+        alerts = Alerts(sqlite, Alerting(), [(told := Told()).channel], unrecorded=file)
 
         alerts.raise_alert(DRIFT, AT)
-        alerts.send(AT)
-        assert alerts.resolve("", AT) == ()
 
-        assert told.heard == []
-        assert "an alert is in this log alone" in caplog.text
-        assert DRIFT.text in caplog.text
+        assert not file.exists()
+        assert told.causes == [DRIFT.cause]
 
 
 class TestWhoIsToldOfWhat:

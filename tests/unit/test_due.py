@@ -149,6 +149,17 @@ class TestAlerts:
         tell_of(replace(DRIFT, verdict="ok", signals=()), alerts)
         assert alerts.open() == ()
 
+    def test_silence_is_told_until_something_comes_in(self, alerts: Alerts, told: list[Message]) -> None:
+        silent = replace(DRIFT, verdict="silent", signals=(), reasons=("no event has come in for 30 h",))
+        tell_of(DRIFT, alerts)
+        for _ in range(2):
+            tell_of(silent, alerts)
+        assert [message.title for message in told][1:] == ["no events come in"]
+        assert len(alerts.open()) == 2, "what had drifted has not gone"
+
+        tell_of(replace(DRIFT, verdict="insufficient", signals=()), alerts)
+        assert [alert.cause for alert in alerts.open()] == ["drift of version 3: value"]
+
     def test_what_a_version_was_accused_of_ends_with_it(self, alerts: Alerts) -> None:
         tell_of(DRIFT, alerts)
         tell_of(replace(DRIFT, version=4), alerts)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from monitoring import reference as module
-from monitoring.features import event_features, list_features, sampled, with_taken
+from monitoring.features import event_features, list_features, sampled
 from monitoring.known import Known, Vocabulary
 from monitoring.live import LiveModel
 from monitoring.reference import reference
@@ -151,31 +151,6 @@ def test_an_event_without_a_value_or_with_one_that_is_not_allowed_is_told_apart(
     assert found == ["whole", "no value", "whole", "value not allowed"]
 
 
-def test_a_list_is_taken_if_its_user_had_to_do_with_an_item_of_it_in_time() -> None:
-    import ibis
-
-    time = INTERACTIONS.field("timestamp").type
-    lists = pa.table(
-        {
-            "seq": [1, 2, 3, 4, 5],
-            "user_id": pa.array(["u", "u", "v", None, "w"], pa.string()),
-            "served_at": pa.array([100, 200, 100, 100, 100]).cast(time),
-            "items": pa.array([["a", "b"], ["a"], ["a"], ["a"], ["a"]], pa.list_(pa.string())),
-        }
-    )
-    told = pa.table(
-        {
-            "user_id": ["u", "u", "v", "w", "w"],
-            "item_id": ["b", "c", "a", "a", "a"],
-            "received_at": pa.array([150, 201, 151, 100, 150]).cast(time),
-        }
-    )
-
-    found = with_taken(ibis.memtable(lists), ibis.memtable(told), 50).order_by("seq").to_pyarrow()
-
-    assert found["taken"].to_pylist() == [True, False, False, None, True]
-
-
 def test_a_lists_popularity_is_the_mean_of_its_items_and_unknown_ones_are_the_least_popular() -> None:
     import ibis
 
@@ -187,7 +162,6 @@ def test_a_lists_popularity_is_the_mean_of_its_items_and_unknown_ones_are_the_le
             "strategy": ["model", "popular", "popular"],
             "items": pa.array([["a", "b"], ["d"], ["d"]], pa.list_(pa.string())),
             "top_score": pa.array([0.5, None, 9.0], pa.float64()),
-            "taken": pa.array([True, None, None]),
         }
     )
 
@@ -197,7 +171,6 @@ def test_a_lists_popularity_is_the_mean_of_its_items_and_unknown_ones_are_the_le
     assert rows["list_popularity"] == ["decile 06", "decile 10", "decile 10"]  # (0.3 + 0.75) / 2
     assert rows["strategy"] == ["model", "popular", "popular"]
     assert rows["top_score"] == ["0.25 to 1", None, "from 1"]
-    assert rows["taken"] == ["something", None, None]
     assert len(set(rows["user_id"])) == 3, "nobody named is somebody else each time"
 
 

@@ -328,6 +328,49 @@ def take(project: Project, at: int, share: float, count: int = 1500) -> None:
 
 
 @evidently
+def test_where_users_take_much_less_of_the_lists_than_before_quality_has_dropped(project: Project) -> None:
+    for start, share in ((SINCE, 0.5), (SINCE + 24 * HOUR, 0.2)):
+        serve(project, start + HOUR, "model")
+        take(project, start + HOUR, share)
+        receive(project, World(), start + HOUR)
+        verdict = monitor(project, lambda now=start + 24 * HOUR: now)
+
+    assert verdict.verdict == "quality drop"
+    assert drifted(verdict) == ["quality"]
+    assert verdict.reasons[0].startswith("quality: a fall by 0.")
+    assert "NDCG@10" in verdict.reasons[0]
+    assert verdict.should_retrain
+
+
+def test_when_nothing_comes_in_any_more_it_says_since_when(project: Project) -> None:
+    receive(project, World(), SINCE, count=10)
+
+    verdicts = [monitor(project, lambda now=SINCE + hours * HOUR: now) for hours in (23, 25)]
+    receive(project, World(), SINCE + 25 * HOUR, count=10)
+    verdicts.append(monitor(project, lambda: SINCE + 26 * HOUR))
+
+    assert [verdict.verdict for verdict in verdicts] == ["insufficient", "silent", "insufficient"]
+    assert verdicts[1].reasons[0].startswith("no event has come in for 25 h, since 2026-11-24 00:00:00 UTC")
+    assert not any(verdict.should_retrain for verdict in verdicts)
+    assert verdicts[2].window_from == SINCE, "the window goes on"
+
+
+def test_silence_may_be_what_is_expected(project: Project) -> None:
+    change_params(project.root, {"monitoring.silence_hours": None})
+    assert monitor(Project(project.root), lambda: SINCE + 100 * HOUR).verdict == "insufficient"
+
+
+def test_a_version_that_does_worse_is_found_out_before_its_window_is_over(project: Project) -> None:
+    show_two_versions(project, 0.1)
+
+    verdict = monitor(project, lambda: SINCE + 3 * HOUR)
+
+    assert verdict.verdict == "worse"
+    assert verdict.reasons[1].startswith("150 events in the window")
+    assert verdict.report is None
+
+
+@evidently
 def test_a_version_on_probation_that_does_worse_than_the_one_before_it_is_found_out(project: Project) -> None:
     show_two_versions(project, 0.1)
     receive(project, World(), SINCE + MINUTE)

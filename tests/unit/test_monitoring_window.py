@@ -16,7 +16,6 @@ from monitoring.window import (
     Window,
     count_events,
     count_lists,
-    read_answers,
     read_earlier,
     read_events,
     read_lateness,
@@ -175,7 +174,6 @@ def test_of_too_many_all_is_read_of_the_same_users(connection: Connection) -> No
     assert set(of_events.values()) == {3}
     assert of_lists.pop(None) == 10
     assert of_lists.keys() == of_events.keys()
-    assert set(read_answers(connection, window, 4)["user_id"].to_pylist()) == of_events.keys()
     assert set(read_lateness(connection, window, 4)["user_id"].to_pylist()) == of_events.keys()
     assert set(read_earlier(connection, Window(160, 200), LIVE, 4)["user_id"].to_pylist()) == of_events.keys()
 

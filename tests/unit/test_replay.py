@@ -26,9 +26,9 @@ from recloop.replay.command import compare_policies
 from recloop.replay.endpoint import Listed
 from recloop.replay.figures import Course, ReplayReport, Retraining, discounted, facts
 from recloop.replay.log import Log, read_log
-from recloop.replay.monitored import Platform
+from recloop.replay.monitored import Platform, Reasons
 from recloop.replay.over_http import play
-from recloop.replay.policies import DEFAULT, EVERY, NEVER, POLICIES, Evidence, Quality
+from recloop.replay.policies import DEFAULT, EVERY, NEVER, POLICIES, WARM, Evidence, rows
 from recloop.replay.run import replay
 from recloop.replay.training import Trainer
 from recloop.serving.client import Client
@@ -66,47 +66,31 @@ def log(tmp_path: Path) -> Log:
     return read_log(write_gated(tmp_path / "gated", events, items=items), 10, 0.5)
 
 
-def seen(quality: float = 0.5, first: float = 0.5, **others: Any) -> Evidence:
-    users = np.arange(100)
-    evidence = Evidence(
-        learnt=1000, new=10, enough=0.125, cooling=False, drifted=(), now=Quality.of(np.full(100, quality), users),
-        first=Quality.of(np.full(100, first), users),
-    )  # fmt: skip
-    return replace(evidence, **others)
+def seen(**others: Any) -> Evidence:
+    return replace(Evidence(learnt=1000, new=10, enough=0.125, cooling=False), **others)
 
 
 @pytest.mark.parametrize(
     ("evidence", "trains"),
     [
-        (seen(), {EVERY}),
-        (seen(drifted=("unknown_items: 0.3",)), {EVERY, "drift", DEFAULT}),
-        (seen(quality=0.4), {EVERY, "quality", DEFAULT}),
-        (seen(quality=0.6), {EVERY}),
-        (seen(new=124), {EVERY}),
-        (seen(new=999, enough=None), {EVERY}),
-        (seen(new=125), {EVERY, "new data", DEFAULT}),
-        (seen(new=125, quality=0.4, drifted=("x",), cooling=True), {EVERY, "drift", "quality", "new data"}),
+        (seen(), set()),
+        (seen(drifted=("unknown_items: 0.3",)), {"drift", DEFAULT}),
+        (seen(fallen=("quality: a fall by 0.3",)), {"quality", DEFAULT}),
+        (seen(new=124), set()),
+        (seen(new=999, enough=None), set()),
+        (seen(new=125), {"new data", DEFAULT}),
+        (seen(new=125, fallen=("y",), drifted=("x",), cooling=True), {"drift", "quality", "new data"}),
     ],
 )
 def test_each_policy_has_its_reason_and_the_default_takes_any_unless_it_cools_down(
     evidence: Evidence, trains: set[str]
 ) -> None:
-    assert {name for name, policy in POLICIES.items() if policy(evidence)} == trains
+    assert {name for name, policy in POLICIES.items() if policy(evidence)} == trains | {EVERY}
 
 
 def test_a_reason_says_the_figures() -> None:
-    why = POLICIES[DEFAULT](seen(quality=0.25, new=125))
-    assert why == "quality: NDCG@10 0.5000 → 0.2500 · new data: 125 events beside 1,000"
-
-
-def test_quality_has_not_fallen_where_a_few_users_make_the_difference() -> None:
-    users = np.repeat(np.arange(4), 25)
-    first, now = np.repeat([1.0, 0.0, 1.0, 0.0], 25), np.repeat([1.0, 0.0, 0.0, 0.0], 25)
-    evidence = seen(first=0.5)
-    evidence = replace(evidence, first=Quality.of(first, users), now=Quality.of(now, users))
-    assert (evidence.first.mean, evidence.now.mean) == (0.5, 0.25)
-    assert evidence.first.variance == pytest.approx(1 / 16)  # four users, each half off the mean
-    assert POLICIES["quality"](evidence) is None
+    why = POLICIES[DEFAULT](seen(fallen=("quality: a fall by 0.500",), new=125))
+    assert why == "quality: a fall by 0.500 · new data: 125 events beside 1,000"
 
 
 def test_the_accounting() -> None:
@@ -181,17 +165,66 @@ def test_where_taste_turns_retraining_pays(log: Log, tmp_path: Path) -> None:
     ]
 
 
+def test_policies_begin_from_what_is_live_where_they_are_told_to_and_the_measures_from_nothing(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = PARAMS.model_copy(
+        update={
+            "models": {"mf": {"dim": 8, "train": {"epochs": 1, "lr": 0.01}}},
+            "train": PARAMS.train.model_copy(update={"warm_start": True}),
+        }
+    )
+    made: list[tuple[int, ...]] = []
+    train = Trainer._train
+    monkeypatch.setattr(
+        Trainer, "_train", lambda self, chain, champion: (made.append(chain), train(self, chain, champion))[1]
+    )
+    report = replay(log, params, "mf", tmp_path, policies=["new data", EVERY], say=lambda _: None)
+
+    first, *later = log.bounds[:-1]
+    asked = [each.events for each in report.policies[f"new data{WARM}"].retrainings]
+    assert (
+        set(made)
+        == {
+            (first,),
+            *((events,) for events in later),  # every window
+            *((first, *later[: count + 1]) for count in range(len(later))),  # every window, warm
+            *((first, *asked[: count + 1]) for count in range(len(asked))),
+        }
+    )
+    assert len(made) == len(set(made)), "what was trained once is not trained again"
+    assert report.policies[EVERY].quality != report.policies[EVERY + WARM].quality
+
+
+@pytest.mark.parametrize(
+    ("wanted", "warm", "played"),
+    [
+        ([], False, [NEVER, EVERY, "drift", "quality", "new data", DEFAULT]),
+        ([DEFAULT], False, [NEVER, EVERY, DEFAULT]),
+        ([DEFAULT], True, [NEVER, EVERY, DEFAULT + WARM]),
+        ([DEFAULT, DEFAULT + WARM], False, [NEVER, EVERY, DEFAULT, DEFAULT + WARM]),
+        (
+            [],
+            True,
+            [NEVER, EVERY, *(name + WARM for name in (EVERY, "drift", "quality", "new data", DEFAULT))],
+        ),
+    ],
+)
+def test_what_is_played_are_the_measures_and_what_is_wanted(wanted: list[str], warm: bool, played: list[str]) -> None:
+    assert rows(wanted, warm=warm) == played
+
+
 def test_the_default_asks_the_monitor_of_its_own_platform(
     log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECLOOP_DATABASE_URL", "postgresql://nowhere")
     asked: list[tuple[int, int]] = []
 
-    def drifted(self: Platform, since: int, until: int) -> tuple[str, ...]:
+    def judged(self: Platform, since: int, until: int) -> Reasons:
         asked.append((since, until))
-        return ("unknown_items: far off",) if len(asked) in (1, 2, 3) else ()
+        return Reasons(drifted=("unknown_items: far off",)) if len(asked) in (1, 2, 3) else Reasons()
 
-    monkeypatch.setattr(Platform, "drifted", drifted)
+    monkeypatch.setattr(Platform, "judged", judged)
     report = replay(log, PARAMS, "item_knn", tmp_path / "scratch", policies=[DEFAULT], say=lambda _: None)
     assert asked == [(log.window(number)[0].at, log.end_of(number)) for number in range(log.windows)]
     trained = [(each.after_window, each.reason) for each in report.policies[DEFAULT].retrainings]
@@ -228,10 +261,26 @@ def test_the_monitor_finds_that_taste_has_turned(log: Log, tmp_path: Path) -> No
         platform, played = Platform(tmp_path / f"platform {number}", PARAMS), log.window(number)
         platform.deploy(trained, played[0].at, "it was time")
         platform.store(played, [Listed(("11",), (1.0,), "model", 3)] * len(played))
-        found.append(platform.drifted(played[0].at, log.end_of(number)))
+        found.append(platform.judged(played[0].at, log.end_of(number)))
 
-    assert found[0] == ()
-    assert any(reason.startswith("unknown_items: ") for reason in found[1])
+    assert found[0] == Reasons()
+    assert any(reason.startswith("unknown_items: ") for reason in found[1].drifted)
+
+
+@pytest.mark.xdist_group("evidently")
+def test_the_monitor_finds_that_users_take_nothing_more(log: Log, tmp_path: Path) -> None:
+    """The lists of sixty users hold what is taken next, and those of the sixty after them do not."""
+    first, middle, last = log.bounds[0], log.bounds[3], log.bounds[6]
+    platform = Platform(tmp_path / "platform", PARAMS)
+    platform.deploy(Trainer(log, PARAMS, "item_knn", tmp_path / "trainings").at(first), int(log.times[first]), "new")
+    good, bad = list(log.events(first, middle)), list(log.events(middle, last))
+    platform.store(good, [Listed((event.item_id,), (1.0,), "model", 3) for event in good])
+    assert platform.judged(good[0].at, bad[0].at).fallen == ()
+    platform.store(bad, [Listed(("11",), (1.0,), "model", 3)] * len(bad))
+
+    (fallen,) = platform.judged(bad[0].at, int(log.times[last])).fallen
+
+    assert fallen.startswith("quality: a fall by ")
 
 
 def test_the_command_writes_table_json_and_picture(

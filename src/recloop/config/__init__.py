@@ -12,7 +12,7 @@ from recloop.config.evaluate import Evaluate, Promotion, TargetKind
 from recloop.config.faults import describe_fault
 from recloop.config.gate import BATCH_RULES, Gate
 from recloop.config.loading import REMEDY, load_params, merged, validated
-from recloop.config.monitoring import Monitoring, QuietHours, Watched, Watching
+from recloop.config.monitoring import DriftTest, Monitoring, QuietHours, Watched, Watching
 from recloop.config.params import Params
 from recloop.config.platform import Platform, Storage
 from recloop.config.prepare import Prepare, Split, TimeTies
@@ -32,6 +32,7 @@ __all__ = [
     "Choice",
     "Condition",
     "Dimension",
+    "DriftTest",
     "Email",
     "Evaluate",
     "Gate",

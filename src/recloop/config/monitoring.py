@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 
 from recloop.config.section import Positive, Section
 
+DriftTest = Literal["jensenshannon", "hellinger", "psi"]
+"""Evidently's names"""
 Hours = Annotated[float, Field(ge=0, le=876_000)]
 
 
@@ -25,6 +27,8 @@ class Watched(Section):
 
     matters: float | None = Field(gt=0)
     """The distance from which on a change counts, if chance alone does not reach it; null: it is only reported."""
+    test: DriftTest = "jensenshannon"
+    """How far it has moved by; `matters` is on its scale. `quality` has a scale of its own, and `volume` this one."""
     severity: Literal["note", "warn", "retrain"] = "retrain"
     """What is done then: it is written down, or somebody is told, or the model is trained anew."""
     windows: Positive = 1
@@ -35,7 +39,8 @@ class Watching(Section):
     """What a change of each signal means.
 
     Jensen-Shannon distances, between 0 and 0.83: a share that grows from 1% to 3% is one of 0.05, from 10% to 20% of
-    0.1, from 10% to 40% of 0.25. A change that chance may have made is none, however large.
+    0.1, from 10% to 40% of 0.25; of `quality` a share of what it was. A change that chance may have made is none,
+    however large.
     """
 
     unknown_items: Watched = Watched(matters=0.05)
@@ -62,8 +67,8 @@ class Watching(Section):
     """Events an hour."""
     strategy: Watched = Watched(matters=0.15)
     """Who answered: the model, or a fallback."""
-    taken: Watched = Watched(matters=0.05)
-    """Share of lists of which the user took something; only where it falls."""
+    quality: Watched = Watched(matters=0.1)
+    """By which share the NDCG of what was shown has fallen, as users then took it."""
     list_popularity: Watched = Watched(matters=None)
     """How popular the recommended items are."""
     top_score: Watched = Watched(matters=None)
@@ -87,6 +92,8 @@ class Monitoring(Section):
     """or as soon as it has so many events;"""
     min_events: Positive = 1000
     """with fewer than this it goes on."""
+    silence_hours: float | None = Field(default=24.0, gt=0, le=876_000)
+    """When no event has come in for so long, somebody is told; null: nobody."""
     attribution_hours: float = Field(default=1.0, gt=0, le=8760)
     """An event counts for a list that showed its item, if the user got it at most so long before; and lists are judged
     when that time is over."""

@@ -40,16 +40,25 @@ def take_champion(project: Project, database: Engine) -> str | None:
     if live is None or why_not is not None:
         write_none(project.warm)
         return f"trainings begin from nothing: {why_not}"
-    package = project.live / live.folder
+    copy_champion(project.live / live.folder, project.warm)
+    return f"the champion, v{live.version}, taken into data/warm for trainings to begin from"
+
+
+def copy_champion(package: Path, folder: Path) -> None:
+    """Put the model of a package into `data/warm`.
+
+    Args:
+        package: of a version.
+        folder: of the stage `warm`.
+    """
     items, histories = (pq.read_table(package / f"{name}.parquet") for name in ("items", "histories"))
     write_champion(
-        project.warm,
+        folder,
         package,
         item_ids=items["item_id"],
         user_ids=histories["user_id"],
         learnt_until=learnt_until(items, histories),
     )
-    return f"the champion, v{live.version}, taken into data/warm for trainings to begin from"
 
 
 def learnt_until(items: pa.Table, histories: pa.Table) -> int | None:

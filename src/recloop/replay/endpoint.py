@@ -6,8 +6,9 @@ event is taken in. So an event changes its user's next answer, as in serving, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from recloop.serving.popularity import PopularNow
 from recloop.serving.rerank import Reranked
 from recloop.serving.schemas import RecommendRequest
 from recloop.serving.sessions import Sessions
+
+Name = TypeVar("Name", bound=Hashable)
 
 K = 10
 """Items in a list"""
@@ -56,7 +59,7 @@ class InProcess:
         self._popular = PopularNow(int(serving.popular_half_life_hours * HOUR_US), clock=lambda: self._now)
         self._lister = Lister(serving.model_copy(update={"default_k": K}), np.random.default_rng(0))
 
-    def play(self, events: Iterable[Played], engines: Mapping[int, Engine]) -> dict[int, list[Listed]]:
+    def play(self, events: Iterable[Played], engines: Mapping[Name, Engine]) -> dict[Name, list[Listed]]:
         """Before each event a list from every engine, for its user; behind each event nothing is as before.
 
         Args:
@@ -66,7 +69,7 @@ class InProcess:
         Returns:
             Of each engine, a list an event.
         """
-        asked: dict[int, _Asked] = {name: _Asked(engine, self._lister) for name, engine in engines.items()}
+        asked: dict[Name, _Asked] = {name: _Asked(engine, self._lister) for name, engine in engines.items()}
         for event in events:
             self._now = event.at
             request = RecommendRequest(user_id=event.user_id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,15 @@ from recloop.serving.pointer import CHAMPION, Pointer
 from recloop.storage import connect
 
 HOUR = 3_600_000_000
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """What the monitor would retrain for, in its words."""
+
+    drifted: tuple[str, ...] = ()
+    fallen: tuple[str, ...] = ()
+    """Quality"""
 
 
 class Platform:
@@ -94,13 +104,14 @@ class Platform:
         finally:
             database.dispose()
 
-    def drifted(self, since: int, until: int) -> tuple[str, ...]:
-        """Why the monitor would retrain after the traffic between two moments, in µs since 1970; nothing: it would not.
+    def judged(self, since: int, until: int) -> Reasons:
+        """What the monitor would retrain for, after the traffic between two moments, in µs since 1970.
 
         It looks at that traffic and at no more, is silent about new data, of which the policies keep count themselves,
         and does not rest: who rests, and for how long, is the policies' affair, too.
         """
         from monitoring.run import monitor
+        from monitoring.signals import QUALITY
 
         own = {
             "window_hours": max((until - since) / HOUR, 1e-6),
@@ -112,8 +123,12 @@ class Platform:
             "keep_reports": 1,
         }
         watched = self._params.model_copy(update={"monitoring": self._params.monitoring.model_copy(update=own)})
-        verdict = monitor(Scratch(self._folder, watched), clock=lambda: until)
-        return verdict.reasons if verdict.should_retrain else ()
+        verdict = monitor(Scratch(self._folder, watched), clock=lambda: until, pages=False)
+        reasons = [signal for signal in verdict.signals if signal.counts and signal.severity == "retrain"]
+        return Reasons(
+            drifted=tuple(str(signal) for signal in reasons if signal.name != QUALITY),
+            fallen=tuple(str(signal) for signal in reasons if signal.name == QUALITY),
+        )
 
 
 def _write(database: Engine, shown: list[dict[str, object]], done: list[dict[str, object]]) -> None:

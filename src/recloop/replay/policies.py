@@ -2,40 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-
-STANDARD_ERRORS = 1.96
-"""Quality has fallen where it is further down than so many standard errors of the difference: a 95% interval."""
-
-
-@dataclass(frozen=True)
-class Quality:
-    """NDCG@10 of the lists of a window, by user: users, not events, are what chance draws."""
-
-    sums: np.ndarray
-    """float64 [users]"""
-    counts: np.ndarray
-    """int64 [users], each at least 1"""
-
-    @classmethod
-    def of(cls, values: np.ndarray, users: np.ndarray) -> Quality:
-        """Of values, float64 [events], and whose each was, [events]."""
-        _, codes, counts = np.unique(users, return_inverse=True, return_counts=True)
-        return cls(np.bincount(codes, values, minlength=len(counts)), counts)
-
-    @property
-    def mean(self) -> float:
-        return float(self.sums.sum() / self.counts.sum())
-
-    @property
-    def variance(self) -> float:
-        """Of the mean, users drawn anew: that of a ratio of sums (Cochran, Sampling Techniques, 1977, 6.4)."""
-        apart = self.sums - self.mean * self.counts
-        return float((apart**2).sum() / self.counts.sum() ** 2)
+from recloop.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -50,11 +21,10 @@ class Evidence:
     """`monitoring.new_data`: so many new ones, as a share of those, are a reason; None: none are"""
     cooling: bool
     """Whether the last training was asked for less than `monitoring.cooldown_hours` ago"""
-    drifted: tuple[str, ...]
-    """Signals of the monitor that have drifted, in its words"""
-    now: Quality
-    first: Quality
-    """Of the live version's first window"""
+    drifted: tuple[str, ...] = ()
+    """Signals of the monitor that have drifted and are a reason, in its words; but for that of quality"""
+    fallen: tuple[str, ...] = ()
+    """The monitor's signal of quality, where that is a reason"""
 
 
 Policy = Callable[[Evidence], str | None]
@@ -76,11 +46,8 @@ def on_drift(seen: Evidence) -> str | None:
 
 
 def on_quality(seen: Evidence) -> str | None:
-    """Where lists are worse than in the version's first window, by more than chance does."""
-    fall = seen.first.mean - seen.now.mean
-    if fall <= STANDARD_ERRORS * (seen.first.variance + seen.now.variance) ** 0.5:
-        return None
-    return f"quality: NDCG@10 {seen.first.mean:.4f} → {seen.now.mean:.4f}"
+    """Where users take less of what they are shown than of this version's earlier lists, by more than chance does."""
+    return "; ".join(seen.fallen) or None
 
 
 def on_new_data(seen: Evidence) -> str | None:
@@ -91,7 +58,7 @@ def on_new_data(seen: Evidence) -> str | None:
 
 
 def combined(seen: Evidence) -> str | None:
-    """The default, near to what the platform does: for any of these three reasons, but not while it cools down."""
+    """The default, as the platform does: for any of these three reasons, but not while it cools down."""
     if seen.cooling:
         return None
     reasons = [why for policy in (on_drift, on_quality, on_new_data) if (why := policy(seen))]
@@ -99,6 +66,8 @@ def combined(seen: Evidence) -> str | None:
 
 
 NEVER, EVERY, DEFAULT = "never", "every window", "combined"
+WARM = ", warm"
+"""Ends the name of a policy whose trainings begin from what is live, and not from nothing"""
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         NEVER: never,
@@ -109,5 +78,26 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         DEFAULT: combined,
     }
 )
-MONITORED = ("drift", DEFAULT)
+MONITORED = ("drift", "quality", DEFAULT)
 """Policies that ask the monitor"""
+
+
+def rows(wanted: Collection[str], *, warm: bool) -> list[str]:
+    """The policies to play, in order: those that are wanted, and the two that others are measured by.
+
+    Args:
+        wanted: their names, with WARM behind them or without; all where none is named.
+        warm: whether one without means the other.
+
+    Raises:
+        ConfigError: there is no such policy.
+    """
+    for name in wanted:
+        if name.removesuffix(WARM) not in POLICIES:
+            raise ConfigError(
+                f"there is no policy {name!r}{did_you_mean(name, POLICIES)}",
+                remedy=f"there are: {', '.join(POLICIES)}; and each of them with {WARM!r} behind it",
+            )
+    named = {f"{name}{WARM}" if warm and not name.endswith(WARM) else name for name in wanted or POLICIES}
+    both = [*POLICIES, *(f"{name}{WARM}" for name in POLICIES)]
+    return [name for name in both if name in (NEVER, EVERY) or (name in named and name != f"{NEVER}{WARM}")]

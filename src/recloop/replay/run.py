@@ -21,8 +21,8 @@ from recloop.errors import ConfigError, did_you_mean
 from recloop.replay.endpoint import InProcess, Listed
 from recloop.replay.figures import Course, ReplayReport, Retraining, discounted, facts
 from recloop.replay.log import Log, Played
-from recloop.replay.monitored import Platform
-from recloop.replay.policies import EVERY, MONITORED, NEVER, POLICIES, Evidence, Quality
+from recloop.replay.monitored import Platform, Reasons
+from recloop.replay.policies import MONITORED, POLICIES, WARM, Evidence, rows
 from recloop.replay.training import Trained, Trainer
 from recloop.serving.endpoint import HOUR_US
 from recloop.serving.engine import Engine
@@ -37,14 +37,16 @@ class _Run:
     name: str
     seed: int
     live: Trained
-    platform: Platform | None
+    platform: Platform | None = None
     """Where the monitor looks; None: the policy does not ask it"""
-    first: Quality | None = None
-    """Of its version's first window"""
     asked_at: int | None = None
     """When it trained last, in µs since 1970"""
     places: list[int] = field(default_factory=list)
     retrainings: list[Retraining] = field(default_factory=list)
+
+    @property
+    def policy(self) -> str:
+        return self.name.removesuffix(WARM)
 
     def course(self) -> Course:
         places = np.array(self.places)
@@ -68,7 +70,8 @@ def replay(
         params: of the project; `monitoring.window_hours` is each window's own length.
         model: a name of the zoo.
         folder: an empty one, for packages, databases and reports; nobody needs it afterwards.
-        policies: names; all of them where none is named.
+        policies: names; all of them where none is named. With `train.warm_start`, or with WARM behind its name, a
+            policy's trainings begin from what is live.
         seeds: of the trainings: it is played once with each; that of `params` where none is named.
         say: is told how it goes, a line a window.
 
@@ -77,7 +80,7 @@ def replay(
         StageError: there is too little to learn from.
         ModelError: a training failed.
     """
-    wanted = _wanted(policies)
+    wanted = rows(policies, warm=params.train.warm_start)
     if model not in params.models:
         raise ConfigError(
             f"params.yaml has no section models.{model}{did_you_mean(model, params.models)}",
@@ -122,36 +125,28 @@ def _play(log: Log, params: Params, model: str, folder: Path, policies: Sequence
     say(f"seed {seed}, the first version: {start:,} events, {first.seconds:.1f} s")
     runs = []
     for name in policies:
-        platform = Platform(folder / "policies" / name.replace(" ", "-"), params) if name in MONITORED else None
-        if platform is not None:
-            platform.deploy(first, int(log.times[start]), "the first one")
-        runs.append(_Run(name, seed, first, platform))
+        run = _Run(name, seed, first)
+        if run.policy in MONITORED:
+            run.platform = Platform(folder / "policies" / name.replace(" ", "-"), params)
+            run.platform.deploy(first, int(log.times[start]), "the first one")
+        runs.append(run)
     endpoint = InProcess(params.serving, int(log.times[start]))
-    engines: dict[int, Engine] = {}
+    engines: dict[tuple[int, ...], Engine] = {}
     seconds = []
     for number in range(log.windows):
         begun = time.perf_counter()
         played = log.window(number)
-        engines = {run.live.events: engines.get(run.live.events) or Engine.load(run.live.package) for run in runs}
+        engines = {run.live.chain: engines.get(run.live.chain) or Engine.load(run.live.package) for run in runs}
         lists = endpoint.play(played, engines)
-        seen = [_seen(run, log, number, played, lists[run.live.events], params.monitoring) for run in runs]
+        seen = [_seen(run, log, number, played, lists[run.live.chain], params.monitoring) for run in runs]
         seconds.append(time.perf_counter() - begun)
         last = number == log.windows - 1
         for run, evidence in zip(runs, seen, strict=True):
-            reason = None if last else POLICIES[run.name](evidence)  # after the last window nobody would be asked
+            reason = None if last else POLICIES[run.policy](evidence)  # after the last window nobody would be asked
             if reason is not None:
                 _retrain(run, trainer, log, number, reason)
-        say(_line(number, log, runs, seen, seconds[-1]))
+        say(_line(number, log, runs, seconds[-1]))
     return _Play(seed, {run.name: run.course() for run in runs}, seconds, first.seconds)
-
-
-def _wanted(policies: Collection[str]) -> list[str]:
-    for name in policies:
-        if name not in POLICIES:
-            raise ConfigError(
-                f"there is no policy {name!r}{did_you_mean(name, POLICIES)}", remedy=f"there are: {', '.join(POLICIES)}"
-            )
-    return [name for name in POLICIES if not policies or name in policies or name in (NEVER, EVERY)]
 
 
 def _seen(
@@ -160,28 +155,25 @@ def _seen(
     """Take a window in."""
     places = [listed.place(event.item_id) for event, listed in zip(played, lists, strict=True)]
     run.places += places
-    quality = Quality.of(discounted(np.array(places)), np.array([event.user_id for event in played]))
-    run.first = run.first or quality
     end = log.end_of(number)
-    drifted: tuple[str, ...] = ()
+    reasons = Reasons()
     if run.platform is not None:
         run.platform.store(played, lists)
-        drifted = run.platform.drifted(played[0].at, end)
+        reasons = run.platform.judged(played[0].at, end)
     return Evidence(
         learnt=run.live.events,
         new=log.bounds[number + 1] - run.live.events,
         enough=policy.new_data,
         cooling=run.asked_at is not None and end - run.asked_at < policy.cooldown_hours * HOUR_US,
-        drifted=drifted,
-        now=quality,
-        first=run.first,
+        drifted=reasons.drifted,
+        fallen=reasons.fallen,
     )
 
 
 def _retrain(run: _Run, trainer: Trainer, log: Log, number: int, reason: str) -> None:
     """Train on all that has come in, and have that version answer from the next window on."""
-    run.live = trainer.at(log.bounds[number + 1])
-    run.first, run.asked_at = None, log.end_of(number)
+    run.live = trainer.at(log.bounds[number + 1], run.live if run.name.endswith(WARM) else None)
+    run.asked_at = log.end_of(number)
     if run.platform is not None:
         run.platform.deploy(run.live, run.asked_at, reason)
     run.retrainings.append(
@@ -195,10 +187,12 @@ def _retrain(run: _Run, trainer: Trainer, log: Log, number: int, reason: str) ->
     )
 
 
-def _line(number: int, log: Log, runs: Sequence[_Run], seen: Sequence[Evidence], seconds: float) -> str:
+def _line(number: int, log: Log, runs: Sequence[_Run], seconds: float) -> str:
+    events = log.bounds[number + 1] - log.bounds[number]
     figures = ", ".join(
-        f"{run.name} {evidence.now.mean:.4f}{'*' * (run.first is None)}"
-        for run, evidence in zip(runs, seen, strict=True)
+        f"{run.name} {discounted(np.array(run.places[-events:])).mean():.4f}"
+        f"{'*' * (run.live.events == log.bounds[number + 1])}"
+        for run in runs
     )
     return f"window {number + 1} of {log.windows}, {seconds:.1f} s: NDCG@10 {figures} (*: then trained)"
 

@@ -1,8 +1,9 @@
 """Trainings, by the pipeline's own functions: prepare, train, package. What was trained once is not trained again.
 
-A training follows from its data, its settings and its seed alone, so policies that train at the same moment get the
-same model; each of them is charged for the seconds that it took. No test period is needed, for the next window is one:
-of the split only the share that an epoch is chosen by is left out of what is learnt.
+A training follows from its data, its settings, its seed and the champion that it begins from alone. So policies that
+train at the same moment get the same model, where they begin from nothing or have trained alike so far; each of them
+is charged for the seconds that it took. No test period is needed, for the next window is one: of the split only the
+share that an epoch is chosen by is left out of what is learnt.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from recloop.config import Params
 from recloop.data.prepare import prepare
 from recloop.data.prepared import Prepared
 from recloop.files import write_json
+from recloop.pipeline.champion import copy_champion
 from recloop.project import Project
 from recloop.registry.package import build_package
 from recloop.replay.log import Log
@@ -47,13 +49,18 @@ class Scratch(Project):
 class Trained:
     """A version that is ready to be served."""
 
-    events: int
-    """It knows the first so many events"""
+    chain: tuple[int, ...]
+    """How many events it knows, at the end; before them, those that the versions knew which it began from"""
     package: Path
     gated: Path
     """What it learnt from"""
     seconds: float
-    """Of preparation, training and packaging"""
+    """Of the processor, for preparation, training and packaging: other work on the machine does not count"""
+
+    @property
+    def events(self) -> int:
+        """It knows the first so many events."""
+        return self.chain[-1]
 
 
 class Trainer:
@@ -71,35 +78,48 @@ class Trainer:
         split = params.split.model_copy(update={"test_share": LEAST_TEST} if temporal else {})
         self._log, self._model, self._folder = log, model, folder
         self._params = params.model_copy(update={"split": split})
-        self._trained: dict[int, Trained] = {}
+        self._trained: dict[tuple[int, ...], Trained] = {}
 
-    def at(self, events: int) -> Trained:
+    def at(self, events: int, champion: Trained | None = None) -> Trained:
         """The model of the first `events` events.
+
+        Args:
+            events: how many.
+            champion: whose weights it begins from, where they fit; None: from nothing.
 
         Raises:
             ConfigError: params.yaml has no such model, or a setting of it is wrong.
             StageError: there is too little to learn from.
             ModelError: the training failed.
         """
-        if events not in self._trained:
-            self._trained[events] = self._train(events)
-        return self._trained[events]
+        chain = (*(() if champion is None else champion.chain), events)
+        if chain not in self._trained:
+            self._trained[chain] = self._train(chain, champion)
+        return self._trained[chain]
 
-    def _train(self, events: int) -> Trained:
+    def _train(self, chain: tuple[int, ...], champion: Trained | None) -> Trained:
         params, name = self._params, self._model
-        project = Scratch(self._folder / str(events), params)
-        self._write_gated(project.gated, events)
-        begun = time.perf_counter()
+        project = Scratch(self._folder / str(len(self._trained)), params)
+        self._write_gated(project.gated, chain[-1])
+        begun = time.process_time()
+        if champion is not None:
+            copy_champion(champion.package, project.warm)
         prepare(project.gated, project.prepared, params.prepare, params.split)
         learnt = fit(
-            name, Prepared.load(project.prepared), params.train, params.evaluate, params.models[name], progress=False
+            name,
+            Prepared.load(project.prepared),
+            params.train,
+            params.evaluate,
+            params.models[name],
+            progress=False,
+            champion=None if champion is None else project.warm,
         )
         save_fit(learnt, project.model(name), project.reports, name)
         write_json(project.reports / "evaluation" / f"{name}.json", {})  # the next window judges
         package = build_package(project, name, project.root / "package").folder
-        seconds = time.perf_counter() - begun
+        seconds = time.process_time() - begun
         shutil.rmtree(project.prepared)
-        return Trained(events, package, project.gated, seconds)
+        return Trained(chain, package, project.gated, seconds)
 
     def _write_gated(self, folder: Path, events: int) -> None:
         """As the gate would leave them, after a snapshot of the endpoint's events."""
