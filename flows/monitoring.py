@@ -128,7 +128,7 @@ def page(project: Project, verdict: Verdict) -> str:
     lines = [f"# {verdict.verdict}", "", f"Model version {verdict.version}, {verdict.events:,} events.", ""]
     lines += [f"- {line}" for line in verdict.reasons]
     if verdict.signals:
-        lines += ["", "| signal | distance | matters from | chance reaches | drifted |", "|---|---:|---:|---:|---|"]
+        lines += ["", "| signal | moved by | matters from | chance reaches | drifted |", "|---|---:|---:|---:|---|"]
         for signal in verdict.signals:
             threshold = "" if signal.threshold is None else f"{signal.threshold:g}"
             drifted = f"yes: {signal.severity}" if signal.counts else "yes, awaited" if signal.drifted else ""

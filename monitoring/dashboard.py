@@ -32,7 +32,7 @@ def _drift() -> list[Any]:
     moved = [
         _lines(
             f"How far signals have moved, {number + 1} of {count}",
-            "Jensen-Shannon distance from the reference",
+            "By each signal's own test; of quality, by which share it fell",
             signals[number::count],
         )
         for number in range(count)
