@@ -51,7 +51,7 @@ def category(came: Stretch, share: float, period: Period, rng: np.random.Generat
 
 
 def broken_field(came: Stretch, share: float, _: Period, rng: np.random.Generator) -> Stretch:
-    """Some events have lost their value."""
+    """Of some visits the events have a value that is none: 0, where ratings begin at 0.5."""
     lost = came.events.value.mask(_of_visits(came, share, rng), 0.0)
     return _changed(came, value=lost.astype("float32"))
 

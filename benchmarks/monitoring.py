@@ -56,7 +56,8 @@ class Found:
     calm: list[tuple[str, ...]]
     """Of each window in which nothing was injected: the signals that drifted"""
     delays: dict[str, dict[str, int | None]]
-    """Kind → size → in which window, from 1, it was detected; None: in none of them"""
+    """Kind → size → in which window, from 1, it was detected; None: in none that was looked at, which is the first
+    alone at the small and the large size"""
     seen_by: dict[str, tuple[str, ...]]
     """Kind → the signals that drifted in the first window, at the middle size"""
 
@@ -111,8 +112,7 @@ def measure(folder: Path, windows: int, repeats: int, processes: int) -> dict[st
         "detection_rate": rates,
         "detection_rate_middle": float(np.mean([sizes["middle"] for sizes in rates.values()])),
         "delay_windows": {
-            kind: {size: [Counter(each)[number] for number in (1, 2, 3, None)] for size, each in sizes.items()}
-            for kind, sizes in delays.items()
+            kind: [Counter(sizes["middle"])[number] for number in (1, 2, 3, None)] for kind, sizes in delays.items()
         },
         "seen_by": {
             kind: dict(Counter(name for each in sets for name in each).most_common()) for kind, sets in seen.items()

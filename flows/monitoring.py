@@ -45,9 +45,12 @@ def monitoring() -> State[Any]:
         return Failed(message=str(error))
     try:
         said = judge_and_act(project, told)
-    except RecloopError as error:
+    except Exception as error:
+        ours = isinstance(error, RecloopError)
         with alerting(project, told) as alerts:
-            monitor_failed(str(error), alerts)
+            monitor_failed(str(error) if ours else f"{type(error).__name__}: {error}", alerts)
+        if not ours:
+            raise
         return Failed(message=str(error))
     with alerting(project, told) as alerts:
         monitor_succeeded(alerts)
@@ -74,10 +77,9 @@ def judge(project: Project, told: Sequence[Channel]) -> Verdict:
     from monitoring.run import monitor
     from monitoring.telling import alerting, tell_of
 
-    verdict = monitor(project)
-    get_run_logger().info("%s", verdict)
     with alerting(project, told) as alerts:
-        tell_of(verdict, alerts)
+        verdict = monitor(project, tell=lambda found: tell_of(found, alerts))
+    get_run_logger().info("%s", verdict)
     create_markdown_artifact(page(project, verdict), key="verdict", description=f"Verdict {verdict.id}")
     return verdict
 

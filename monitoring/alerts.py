@@ -17,10 +17,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import JSON, BigInteger, Column, Engine, Index, Integer, Table, Text, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -128,8 +130,7 @@ class Alerts:
             logger.error("the alert %r is not in the database: %s", alert.cause, error.message)
             self._tell_unrecorded(alert, at)
         else:
-            if self._unrecorded is not None:
-                self._unrecorded.unlink(missing_ok=True)
+            self._is_back()
             self.send(at)
 
     def send(self, at: int) -> None:
@@ -165,6 +166,7 @@ class Alerts:
         except DatabaseError as error:
             logger.error("alerts stay open though their cause is gone (%s…): %s", prefix, error.message)
             return ()
+        self._is_back()
         for cause in gone:
             logger.info("resolved: %s", cause)
         return gone
@@ -200,27 +202,36 @@ class Alerts:
             connection.execute(update(alerts).where(alerts.c.id == row.id).values(values))
 
     def _tell_unrecorded(self, alert: Alert, at: int) -> None:
-        """Tell all channels now, unless the file says that they have been."""
+        """Tell now each channel that the file does not say has been told."""
         before = self._told_unrecorded()
-        if at - before.get(alert.cause, -math.inf) < self._settings.repeat_hours * HOUR:
-            return
+        heard = before.get(alert.cause, {})
         message = Message(**vars(alert), first_at=at, last_at=at, times=1)
-        channels = [channel for channel in self._channels.values() if self._is_for(channel, alert.severity)]
-        whys = [self._tell(channel, message) for channel in channels]
-        if self._unrecorded is not None and whys == [None] * len(channels):
+        for name, channel in self._channels.items():
+            due = at - heard.get(name, -math.inf) >= self._settings.repeat_hours * HOUR
+            if due and self._is_for(channel, alert.severity) and self._tell(channel, message) is None:
+                heard[name] = at
+        if self._unrecorded is not None:
             try:
-                write_json(self._unrecorded, before | {alert.cause: at})
+                write_json(self._unrecorded, before | {alert.cause: heard})
             except (RecloopError, OSError) as error:
                 logger.error("the alert %r is told again the next time: %s", alert.cause, error)
 
-    def _told_unrecorded(self) -> dict[str, int]:
+    def _told_unrecorded(self) -> dict[str, dict[str, int]]:
+        """Cause → channel → when it was told; nothing where there is no such file, or it is damaged."""
         if self._unrecorded is None or not self._unrecorded.exists():
             return {}
         try:
-            told = read_json(self._unrecorded, remedy="delete it")
-        except RecloopError:
+            return TypeAdapter(dict[str, dict[str, int]]).validate_python(
+                read_json(self._unrecorded, remedy="delete it")
+            )
+        except (RecloopError, ValidationError):
             return {}
-        return told if isinstance(told, dict) else {}
+
+    def _is_back(self) -> None:
+        """The database answers: what goes wrong with it next is another alert."""
+        if self._unrecorded is not None:
+            with suppress(OSError):
+                self._unrecorded.unlink(missing_ok=True)
 
     def _is_for(self, channel: Channel, severity: Severity) -> bool:
         return channel.always or _rank(severity) >= _rank(self._settings.least)
@@ -241,15 +252,17 @@ class Alerts:
         ours = self._ours(row["waiting"])
         message = _as(Message, row)
         whys = {name: why for name in ours if (why := self._tell(self._channels[name], message)) is not None}
-        waiting = [name for name in row["waiting"] if name in whys or name not in ours]
         failed = "; ".join(f"{name}: {why}" for name, why in whys.items())
+        told = [name for name in ours if name not in whys]
         of_it = alerts.c.id == key
         with self._database.begin() as connection:
-            connection.execute(update(alerts).where(of_it).values(sending_since=None, failed=failed or None))
+            free = update(alerts).where(of_it).values(sending_since=None, failed=failed or None)
+            now = connection.execute(free.returning(alerts)).mappings().one()
             # Where it was to be sent anew meanwhile, because it has become graver, all are to be told again.
-            same = alerts.c.sent_at == row["sent_at"]
-            told = [*(row["told"] or []), *(name for name in ours if name not in whys)]
-            connection.execute(update(alerts).where(of_it, same).values(waiting=waiting or None, told=told or None))
+            if now["sent_at"] == row["sent_at"]:
+                waiting = [name for name in now["waiting"] or () if name not in told]
+                known = [*(now["told"] or ()), *told]
+                connection.execute(update(alerts).where(of_it).values(waiting=waiting or None, told=known or None))
 
     def _tell(self, channel: Channel, message: Message) -> str | None:
         """Why a channel could not be told; None if it was."""

@@ -1,12 +1,16 @@
 """The signal `quality`: by which share what users make of the lists has fallen, and how far chance alone goes.
 
 The NDCG of a version's lists in the window is set against that of all lists it showed before, users drawn again for
-both at once (`draws.py`): one who is in both is the same person. A sum over hundreds of users is as good as normal,
-so what one window in so many falls by follows from the standard error; of rare draws themselves there would be too few.
+both at once (`draws.py`): one who is in both is the same person. The logarithm of their ratio is as good as normal,
+where the ratio itself is not: a window that is low by chance has a small standard error, too. What one window in so
+many falls by follows from the error of the logarithm; of rare draws themselves there would be too few.
 """
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from scipy.stats import norm  # type: ignore[import-untyped]
 
 from monitoring.draws import ratio, spread
@@ -14,6 +18,8 @@ from monitoring.quality import Record, drawn_together, shown_to_enough
 from monitoring.signals import FALL, QUALITY, Finding
 
 METRIC = "ndcg"
+FEWEST_TAKEN = 10.0
+"""Lists of which something is taken, that are to be expected in the window: with fewer, chance makes none of them"""
 
 
 def fall(now: Record | None, before: Record | None, k: int, fewest: int, share: float) -> Finding | None:
@@ -27,19 +33,22 @@ def fall(now: Record | None, before: Record | None, k: int, fewest: int, share: 
         share: of windows in which nothing has changed, how many may fall as far as chance does.
 
     Returns:
-        None where one side has too little to say, or nothing has ever been taken.
+        None where one side has too little to say, or too little is taken at all.
     """
     if now is None or before is None or min(shown_to_enough(now), shown_to_enough(before)) < fewest:
         return None
+    hits, lists = (float(before.tally.sums[name].sum()) for name in ("hit_rate", "lists"))
+    if hits / lists * now.tally.sums["lists"].sum() < FEWEST_TAKEN:
+        return None
     draws = drawn_together({"now": now, "before": before}, METRIC)
     ours, theirs = (ratio(draws[side, METRIC], draws[side, "lists"]) for side in ("now", "before"))
-    if not theirs[0] > 0:
-        return None
-    fallen = 1 - ratio(ours, theirs)
+    left = ratio(ours, theirs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = spread(np.where(left > 0, np.log(left), np.nan)) if left[0] > 0 else 0.0
     return Finding(
         QUALITY,
-        max(0.0, float(fallen[0])),
-        float(norm.isf(share)) * spread(fallen),
+        max(0.0, 1 - float(left[0])),
+        1 - math.exp(-float(norm.isf(share)) * error),
         f"NDCG@{k} {theirs[0]:.4f} → {ours[0]:.4f}",
         FALL,
     )

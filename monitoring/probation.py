@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from monitoring.live import LiveModel
 from monitoring.quality import compare_versions, record_of, shown_to_enough
-from monitoring.window import HOUR, Window, attribution_of
+from monitoring.window import HOUR, Window, attribution_of, newest_event
 from recloop.config import Params
 
 WIDER = 1.6
@@ -28,7 +28,9 @@ def worse_than_before(connection: Connection, params: Params, window: Window, li
     """
     policy, k = params.monitoring, params.serving.default_k
     attribution = attribution_of(policy)
-    since_live = Window(live.since, window.shown(live, attribution).end)
+    # Where events stopped coming in, nothing can have been taken since: that accuses nobody.
+    judged_until = min(window.shown(live, attribution).end, (newest_event(connection) or 0) - attribution)
+    since_live = Window(live.since, max(live.since, judged_until))
     if live.previous is None or window.end - live.since > policy.probation_hours * HOUR:
         return None
     if live.previous > live.version:  # it was rolled back to: what it took the place of is no measure for it

@@ -22,7 +22,6 @@ from monitoring.traffic import compare_traffic, rate
 from monitoring.verdicts import Verdict
 from monitoring.window import HOUR, Window, attribution_of, count_events, count_new, newest_event
 from recloop.config import Monitoring
-from recloop.errors import RecloopError
 from recloop.exclusive import Lock
 from recloop.project import Project
 from recloop.storage import connect, now_us
@@ -36,7 +35,13 @@ ASK_AGAIN_HOURS = 1.0
 """An event that no training has taken up by then is taken to be lost"""
 
 
-def monitor(project: Project, clock: Callable[[], int] = now_us, *, pages: bool = True) -> Verdict:
+def monitor(
+    project: Project,
+    clock: Callable[[], int] = now_us,
+    *,
+    tell: Callable[[Verdict], None] = lambda _verdict: None,
+    pages: bool = True,
+) -> Verdict:
     """Judge the traffic since the last window of the live model that was judged, where there is enough of it.
 
     The verdict is stored, and a report written where there was enough traffic. Nothing is started: whoever called asks
@@ -45,6 +50,7 @@ def monitor(project: Project, clock: Callable[[], int] = now_us, *, pages: bool 
     Args:
         project: whose traffic.
         clock: the time in µs since 1970 (UTC).
+        tell: is told of the verdict once it is stored, before anything is written that may fail.
         pages: whether a report is written; the verdict is the same without.
 
     Raises:
@@ -74,7 +80,8 @@ def monitor(project: Project, clock: Callable[[], int] = now_us, *, pages: bool 
                 new = count_new(connection, live, max((each.asked_at or 0 for each in vain), default=0))
                 judgement = with_new_data(judgement, new, traffic.learnt, policy.new_data)
             # In every run, and not with the window alone: of a bad version there is to be no day more than it takes.
-            judgement = or_worse(judgement, worse_than_before(connection, project.params, window, live))
+            if judgement.outcome != "silent":
+                judgement = or_worse(judgement, worse_than_before(connection, project.params, window, live))
         verdict = Verdict(
             id=0,
             at=at,
@@ -91,15 +98,15 @@ def monitor(project: Project, clock: Callable[[], int] = now_us, *, pages: bool 
         if verdict.wants_training:
             verdict = replace(verdict, acted=_waits(database, live, at, policy))
         verdict = verdicts.store(database, verdict)
+        tell(verdict)
         if pages and traffic is not None and quality is not None:
-            try:  # afterwards: a page that cannot be written keeps nobody from acting
+            try:
                 with database.connect() as connection:
                     lists = recsys_snapshot(connection, project.gated, live, *_of_lists(project, window, live))
                 report = write_pages(project, verdict, traffic, quality, lists)
-            except (RecloopError, OSError) as error:
-                logger.error("the report on verdict %d is not whole: %s", verdict.id, error)
-            else:
                 verdict = verdicts.note(database, verdict, report=report)
+            except Exception as error:  # of Evidently's or of whatever lies under it: no page keeps anybody from acting
+                logger.error("the report on verdict %d is not whole: %s: %s", verdict.id, type(error).__name__, error)
         return verdict
 
 
@@ -136,7 +143,7 @@ def due(
         waits = (quiet and f"quiet hours until {quiet}") if lost else _waits(database, live, at, policy)
         if waits is None:  # free only now: until then whoever cut it off, or failed, keeps it, and the cool-down holds
             return verdict if verdict.taken is None else verdicts.note(database, verdict, taken=None)
-        if waits != verdict.acted:
+        if waits != verdict.acted and not verdict.failed:  # why it failed says more than that it waits
             verdicts.note(database, verdict, acted=waits)
         return None
 
@@ -158,8 +165,8 @@ def worse(project: Project) -> Verdict | None:
     """The verdict that the live version does worse, as long as nothing was done about it."""
     live = live_model(project.live)
     with _database(project) as database:
-        newest = verdicts.judged(database, live.version, live.since, 1)
-    return newest[0] if newest and newest[0].verdict == "worse" and newest[0].acted is None else None
+        newest = verdicts.concluded(database, live.version, live.since)
+    return newest if newest is not None and newest.verdict == "worse" and newest.acted is None else None
 
 
 def mark_rolled_back(project: Project, verdict: Verdict, how: str) -> Verdict:
@@ -188,7 +195,7 @@ def silent(connection: Connection, window: Window, live: LiveModel, policy: Moni
     """`silent`, if nothing has come in for too long; None: it is judged by what has."""
     if policy.silence_hours is None:
         return None
-    since = max(newest_event(connection) or 0, live.since)
+    since = newest_event(connection) or live.since
     hours = (window.end - since) / HOUR
     if hours < policy.silence_hours:
         return None

@@ -52,7 +52,8 @@ def tell_of(verdict: Verdict, alerts: Alerts) -> None:
     for cause, signal in told.items():
         title = f"{signal.name} has drifted under model version {verdict.version}"
         alerts.raise_alert(Alert(cause, signal.severity, title, f"{signal}\nverdict {verdict.id}"), now)
-    alerts.resolve("drift of version ", now, still=told)
+    if verdict.signals or verdict.verdict != "worse":  # found on probation, within a window, it says nothing of drift
+        alerts.resolve("drift of version ", now, still=told)
     alerts.resolve(
         "version ", now, still=() if verdict.verdict != "worse" else (f"version {verdict.version} does worse",)
     )

@@ -86,6 +86,11 @@ class Verdict:
         return self.verdict in RETRAIN and self.taken is None
 
     @property
+    def failed(self) -> bool:
+        """Whether the training that took it up came to nothing."""
+        return self.acted is not None and self.acted.startswith(FAILED)
+
+    @property
     def should_retrain(self) -> bool:
         """Whether somebody should ask for a retraining now, and then call `mark_asked`."""
         return self.wants_training and self.acted is None
@@ -119,8 +124,15 @@ def latest(database: Engine, limit: int = 1) -> tuple[Verdict, ...]:
 
 def judged(database: Engine, version: int, since: int, limit: int) -> tuple[Verdict, ...]:
     """The newest verdicts on windows that had enough in them, of a version since it went live, newest first."""
-    query = select(verdicts).where(*_of(version, since), verdicts.c.verdict.not_in(UNJUDGED))
+    half_way = (verdicts.c.verdict == "worse") & verdicts.c.quality.is_(None)  # found on probation: the window goes on
+    query = select(verdicts).where(*_of(version, since), verdicts.c.verdict.not_in(UNJUDGED), ~half_way)
     return _found(database, query, limit)
+
+
+def concluded(database: Engine, version: int, since: int) -> Verdict | None:
+    """The newest verdict on a version since it went live that says anything, be its window over or not."""
+    query = select(verdicts).where(*_of(version, since), verdicts.c.verdict.not_in(UNJUDGED))
+    return next(iter(_found(database, query, 1)), None)
 
 
 def last_asked(database: Engine) -> Verdict | None:

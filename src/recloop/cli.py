@@ -335,8 +335,7 @@ def monitor() -> None:
 
     project = Project.find()
     with alerting(project, channels_of(project)) as alerts:
-        verdict = monitor(project)
-        tell_of(verdict, alerts)
+        verdict = monitor(project, tell=lambda found: tell_of(found, alerts))
     print(verdict)
 
 

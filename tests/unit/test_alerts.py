@@ -298,15 +298,30 @@ class TestChannelsThatFail:
 
         assert told.heard[-1].last_at == AT + 1
 
-    def test_once_the_database_is_back_the_file_is_gone(self, sqlite: Engine, tmp_path: Path) -> None:
-        file = tmp_path / "unrecorded.json"
-        file.write_text("damaged")
-        alerts = Alerts(sqlite, Alerting(), [(told := Told()).channel], unrecorded=file)
+    def test_a_channel_that_is_broken_has_the_others_told_no_more_often(self, sqlite: Engine, tmp_path: Path) -> None:
+        with sqlite.begin() as connection:
+            module.alerts.drop(connection)
+        sound, broken = Told("e-mail"), Told("webhook")
+        broken.fault = PlatformError("it answered with status 500", remedy="mend it")
+        alerts = Alerts(sqlite, Alerting(), [sound.channel, broken.channel], unrecorded=tmp_path / "unrecorded.json")
+        for hour in range(3):
+            alerts.raise_alert(DRIFT, AT + hour * HOUR)
 
-        alerts.raise_alert(DRIFT, AT)
+        assert len(sound.heard) == 1
+
+    @pytest.mark.parametrize("content", ["damaged", '{"a cause": 7}', '{"a cause": {"webhook": 7}}'])
+    @pytest.mark.parametrize(
+        "act", [lambda alerts: alerts.raise_alert(DRIFT, AT), lambda alerts: alerts.resolve("", AT)]
+    )
+    def test_once_the_database_is_back_what_it_fails_with_next_is_told_again(
+        self, sqlite: Engine, tmp_path: Path, content: str, act: Callable[[Alerts], object]
+    ) -> None:
+        file = tmp_path / "unrecorded.json"
+        file.write_text(content)
+
+        act(Alerts(sqlite, Alerting(), [Told().channel], unrecorded=file))
 
         assert not file.exists()
-        assert told.causes == [DRIFT.cause]
 
 
 class TestWhoIsToldOfWhat:

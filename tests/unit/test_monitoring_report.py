@@ -17,7 +17,7 @@ from sqlalchemy import insert
 from monitoring.live import live_model
 from monitoring.probation import worse_than_before
 from monitoring.report import write_report
-from monitoring.run import monitor
+from monitoring.run import monitor, worse
 from monitoring.verdicts import Verdict, latest
 from monitoring.window import HOUR, Window
 from recloop.data.schema import INTERACTIONS, ITEMS
@@ -360,14 +360,43 @@ def test_silence_may_be_what_is_expected(project: Project) -> None:
     assert monitor(Project(project.root), lambda: SINCE + 100 * HOUR).verdict == "insufficient"
 
 
-def test_a_version_that_does_worse_is_found_out_before_its_window_is_over(project: Project) -> None:
+def test_a_version_that_does_worse_is_found_out_before_its_window_is_over_which_goes_on(project: Project) -> None:
     show_two_versions(project, 0.1)
+    receive(project, World(), SINCE + 2 * HOUR, count=1)
 
-    verdict = monitor(project, lambda: SINCE + 3 * HOUR)
+    found = [monitor(project, lambda now=SINCE + hours * HOUR: now) for hours in (3, 4)]
 
-    assert verdict.verdict == "worse"
-    assert verdict.reasons[1].startswith("150 events in the window")
-    assert verdict.report is None
+    for verdict in found:
+        assert verdict.verdict == "worse"
+        assert verdict.reasons[1].startswith("151 events in the window")
+        assert verdict.report is None
+    assert worse(project) == found[1]
+    assert found[1].window_from == SINCE
+
+
+def test_where_events_stopped_coming_in_nobody_is_accused_for_it(project: Project) -> None:
+    """Of both versions' lists half were taken, until an hour ago; since then lists are shown, and nothing comes in."""
+    show_two_versions(project, 0.5)
+    serve(project, SINCE + 2 * HOUR, "model", version=2, count=3000)
+
+    assert monitor(project, lambda: SINCE + 4 * HOUR).verdict == "insufficient"
+
+
+@evidently
+def test_what_goes_wrong_with_a_page_keeps_nobody_from_hearing_of_the_verdict(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("a column")
+
+    receive(project, World(new_items=0.3), SINCE)
+    monkeypatch.setattr("monitoring.run.write_pages", fails)
+    heard: list[Verdict] = []
+
+    verdict = monitor(project, lambda: SINCE + HOUR, tell=heard.append)
+
+    assert (verdict.verdict, verdict.report) == ("drift", None)
+    assert heard == [verdict]
 
 
 @evidently

@@ -101,7 +101,8 @@ class Monitoring(Section):
     """The reference: this last share of the events the live model knows. The events before them are what was known."""
     signals: Watching = Watching()
     false_alarms: float = Field(default=0.005, gt=0, lt=0.5)
-    """Of windows in which nothing has changed, the share in which some signal may drift by chance."""
+    """Of windows in which nothing has changed, the share in which some signal of a page may drift by chance; and as
+    many again in which `quality` may."""
     new_data: float | None = Field(default=0.2, gt=0)
     """So many new events, as a share of those that the live model learnt, are a reason to retrain; null: never."""
     cooldown_hours: Hours = 6.0
