@@ -41,9 +41,10 @@ def learnt(name: str, params: dict[str, Any], histories: list[list[int]], items:
 # What each learns.
 
 
-@pytest.mark.parametrize("name", ORDERED)
-def test_what_reads_the_order_learns_that_each_item_is_followed_by_the_next(name: str) -> None:
-    model = learnt(name, {"dim": 16}, walks(users=60, items=12, length=10), 12)
+@pytest.mark.parametrize(("name", "dropout"), [("rnn", 0.0), ("lstm", 0.0), ("gru4rec", 0.0), ("caser", 0.2)])
+def test_what_reads_the_order_learns_that_each_item_is_followed_by_the_next(name: str, dropout: float) -> None:
+    """With room to spare, so that no processor's way of rounding decides: so it is with other seeds, too."""
+    model = learnt(name, {"dim": 16, "dropout": dropout}, walks(users=60, items=12, length=10), 12, epochs=25)
     histories = [[(start + step) % 12 for step in range(3)] for start in range(12)]
     assert model.score(ragged(*histories)).argmax(1).tolist() == [(history[-1] + 1) % 12 for history in histories]
 
