@@ -185,7 +185,7 @@ def row(run: Run, prepared: Prepared, kind: str, how: dict[str, Any], threads: i
 
 def digest_of(train: Train, model: ModelConfig, prepared: Prepared) -> str:
     """Of all settings and the data: where any is another, rows are made anew."""
-    settings = [train.model_dump(mode="json", exclude={"seed", "threads"})]
+    settings = [train.model_dump(mode="json", exclude={"seed", "threads", "warm_start"})]  # there is no champion here
     settings += [model.model_dump(mode="json"), JUDGED.model_dump(mode="json")]
     content = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for array in (prepared.items, prepared.periods, prepared.starts, prepared.timestamps):
