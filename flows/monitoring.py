@@ -26,6 +26,7 @@ from recloop.project import Project
 
 if TYPE_CHECKING:
     from monitoring.channels import Channel
+    from monitoring.run import CameTo
     from monitoring.verdicts import Verdict
 
 DRIFT = "recloop.drift"
@@ -64,7 +65,7 @@ def judge_and_act(project: Project, told: Sequence[Channel]) -> list[str]:
     said = [str(judge(project, told))]
     if (accused := worse(project)) is not None:
         said.append(roll_back(project, accused, told))
-    pending = due(project, is_over=was_cut_off)
+    pending = due(project, came_to=came_to)
     if pending is not None:
         asked = ask_for_retraining(project, pending)
         said.append(f"verdict {asked.id}: {asked.acted}")
@@ -110,15 +111,20 @@ def ask_for_retraining(project: Project, verdict: Verdict) -> Verdict:
     return mark_asked(project, verdict, f"event {event}")
 
 
-def was_cut_off(run: str) -> bool:
-    """Whether a training run came to nothing: its process was killed, it failed, or the server does not know it any
-    more. One that the gate stopped has said so in the verdict, which is closed then."""
+def came_to(run: str) -> CameTo | None:
+    """What a training run came to that never said so; None: it goes on, or has just ended and will say it.
+
+    `nothing`: its process was killed, it failed, or the server does not know it any more; `cancelled`: by a person. One
+    that the gate stopped has said so in the verdict, which is closed then.
+    """
     with get_client(sync_client=True) as client:
         try:
             state = client.read_flow_run(UUID(run)).state
         except (ObjectNotFound, ValueError):
-            return True
-    return state is not None and (state.is_crashed() or state.is_failed())
+            return "nothing"
+    if state is None:
+        return None
+    return "cancelled" if state.is_cancelled() else "nothing" if state.is_crashed() or state.is_failed() else None
 
 
 def reason(verdict: Verdict) -> str:

@@ -9,6 +9,7 @@ from monitoring.quality import compare_versions, record_of, shown_to_enough
 from monitoring.window import HOUR, Window, attribution_of, newest_event
 from recloop.config import Params
 
+DAY = 24 * HOUR
 WIDER = 1.6
 """The interval is taken so much wider, for a version is looked at again in every run of the monitor: of those that are
 no worse than the one before, 1.1% are found worse in some one of 72 looks (200,000 random walks)"""
@@ -16,6 +17,9 @@ no worse than the one before, 1.1% are found worse in some one of 72 looks (200,
 
 def worse_than_before(connection: Connection, params: Params, window: Window, live: LiveModel) -> str | None:
     """By how much the live version does worse than the one before it did, in as long a time, for people.
+
+    That is at the same hours of the days before it went live, for by night others come than by day; where the one
+    before it was not live then, the time right before.
 
     Args:
         connection: to the database of the endpoint.
@@ -35,10 +39,16 @@ def worse_than_before(connection: Connection, params: Params, window: Window, li
         return None
     if live.previous > live.version:  # it was rolled back to: what it took the place of is no measure for it
         return None
-    before = Window(2 * live.since - since_live.end, live.since)
     ours = record_of(connection, since_live, attribution, k, live.version)
-    theirs = record_of(connection, before, attribution, k, live.previous)
-    if ours is None or theirs is None or min(map(shown_to_enough, (ours, theirs))) < policy.min_events:
+    if ours is None or shown_to_enough(ours) < policy.min_events:
+        return None
+    length = since_live.end - since_live.start
+    for back in (-(-length // DAY) * DAY, length):
+        before = Window(live.since - back, live.since - back + length)
+        theirs = record_of(connection, before, attribution, k, live.previous)
+        if theirs is not None and shown_to_enough(theirs) >= policy.min_events:
+            break
+    else:
         return None
     found = compare_versions(ours, theirs, "ndcg")
     wide = found.difference.mean + WIDER * (found.difference.high - found.difference.mean)

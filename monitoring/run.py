@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from typing import Literal
 
 from sqlalchemy import Connection, Engine
 
@@ -31,6 +32,7 @@ logger = logging.getLogger("recloop.monitoring")
 LOOKED_BACK = 100
 """Earlier windows of a version that are remembered: for how many in a row, and for what is usual"""
 MOST_DOUBLINGS = 6
+CameTo = Literal["nothing", "cancelled"]
 ASK_AGAIN_HOURS = 1.0
 """An event that no training has taken up by then is taken to be lost"""
 
@@ -111,17 +113,21 @@ def monitor(
 
 
 def due(
-    project: Project, clock: Callable[[], int] = now_us, *, is_over: Callable[[str], bool] = lambda _training: False
+    project: Project,
+    clock: Callable[[], int] = now_us,
+    *,
+    came_to: Callable[[str], CameTo | None] = lambda _training: None,
 ) -> Verdict | None:
     """The verdict that a retraining is to be asked for now; None: nothing is due.
 
     That is the newest one on the live model that is a reason to retrain: once the cool-down and the quiet hours are
-    over, and again where what was asked for never began, or began and was cut off or failed.
+    over, and again where what was asked for never began, or began and was cut off or failed. What a person has
+    cancelled is not asked for again.
 
     Args:
         project: whose verdicts.
         clock: the time in µs since 1970 (UTC).
-        is_over: whether a training that took up a verdict, and never said what came of it, has ended.
+        came_to: what a training came to that took up a verdict, and never said what came of it; None: it goes on.
 
     Raises:
         RegistryError: no model is live.
@@ -133,7 +139,10 @@ def due(
             return None
         lost = False
         if verdict.taken is not None:
-            if not is_over(verdict.taken):
+            how = came_to(verdict.taken)
+            if how == "cancelled":
+                verdicts.end(database, verdict.id, verdict.taken, "a person cancelled the training")
+            if how != "nothing":
                 return None
         elif verdict.asked_at is not None:
             lost = abs(at - verdict.asked_at) >= ASK_AGAIN_HOURS * HOUR  # or the clock went ahead then

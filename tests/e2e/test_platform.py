@@ -23,7 +23,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from flows.client import Run, Server
-from flows.monitoring import was_cut_off
+from flows.monitoring import came_to
 from monitoring import verdicts
 from monitoring.live import live_model
 from monitoring.window import HOUR
@@ -264,9 +264,11 @@ def test_the_second_training_waits_for_the_first(trainings: Trainings) -> None:
     assert trainings.meanwhile == "AwaitingConcurrencySlot"
 
 
-def test_a_training_that_is_cancelled_says_so(trainings: Trainings) -> None:
+def test_a_training_that_is_cancelled_says_so(platform: Platform, trainings: Trainings) -> None:
     """And ends the stage that it runs, which the fixture waits for."""
     assert trainings.by_person.state == "Cancelled"
+    with temporary_settings({PREFECT_API_URL: platform.api}):
+        assert came_to(trainings.by_person.id) == "cancelled"
 
 
 def test_the_gate_stops_a_training_with_its_own_words(trainings: Trainings) -> None:
@@ -452,8 +454,8 @@ def test_of_a_training_that_is_killed_the_champion_stays_and_its_verdict_is_open
     assert (left.served, left.live, left.alias, left.history) == (1, 1, 1, FIRST)
     assert (left.verdict.taken, left.verdict.ended) == (faults.killed.id, None)
     with temporary_settings({PREFECT_API_URL: platform.api}):
-        assert was_cut_off(faults.killed.id)
-        assert was_cut_off(str(uuid4())), "one that nobody knows"
+        assert came_to(faults.killed.id) == "nothing"
+        assert came_to(str(uuid4())) == "nothing", "one that nobody knows"
     assert "verdict 1: asked for retraining: event " in faults.second_look.message
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from monitoring.alerts import Alerts
 from monitoring.channels import Channel, Message
-from monitoring.run import due, end, mark_asked, mark_rolled_back, take, worse
+from monitoring.run import CameTo, due, end, mark_asked, mark_rolled_back, take, worse
 from monitoring.telling import tell_of, training_failed, training_succeeded
 from monitoring.verdicts import Verdict, latest, store
 from monitoring.window import HOUR
@@ -73,17 +73,26 @@ def test_what_a_training_has_taken_up_is_due_again_only_if_that_was_cut_off_and_
 ) -> None:
     drift = mark_asked(project, store(database, DRIFT), "event e1", lambda: AT)
     assert take(project, drift.id, "run 1")
-    cut_off = {"run 1"}
+    cut_off: dict[str, CameTo] = {"run 1": "nothing"}
 
     assert due(project, lambda: AT + 2 * HOUR) is None, "it is under way"
     for hours in (2, 3, 5):  # at each run of the monitor
-        assert due(project, lambda now=AT + hours * HOUR: now, is_over=cut_off.__contains__) is None, "it cools down"
-    again = due(project, lambda: AT + 6 * HOUR, is_over=cut_off.__contains__)
+        assert due(project, lambda now=AT + hours * HOUR: now, came_to=cut_off.get) is None, "it cools down"
+    again = due(project, lambda: AT + 6 * HOUR, came_to=cut_off.get)
     assert again is not None
     assert again.id == drift.id
     assert take(project, drift.id, "run 3")
     end(project, drift.id, "run 3", "version 4 is champion")
-    assert due(project, lambda: AT + 99 * HOUR, is_over=lambda _run: True) is None
+    assert due(project, lambda: AT + 99 * HOUR, came_to=lambda _run: "nothing") is None
+
+
+def test_what_a_person_has_cancelled_is_not_asked_for_again(project: Project, database: Engine) -> None:
+    drift = mark_asked(project, store(database, DRIFT), "event e1", lambda: AT)
+    take(project, drift.id, "run 1")
+
+    assert due(project, lambda: AT + 6 * HOUR, came_to=lambda _run: "cancelled") is None
+    assert latest(database)[0].ended == "a person cancelled the training"
+    assert due(project, lambda: AT + 99 * HOUR, came_to=lambda _run: "nothing") is None
 
 
 def test_a_second_reason_waits_until_the_first_has_cooled_down_and_says_so(project: Project, database: Engine) -> None:

@@ -440,6 +440,18 @@ def test_what_was_rolled_back_to_is_not_measured_by_what_it_took_the_place_of(pr
     database.dispose()
 
 
+def test_a_version_that_went_live_in_the_evening_is_measured_by_the_evening_before(project: Project) -> None:
+    """In the evening people take a tenth of what they are shown, in the afternoon half, whatever version it is."""
+    show_two_versions(project, 0.1)
+    serve(project, SINCE - 24 * HOUR + MINUTE, "model", version=1)
+    take(project, SINCE - 24 * HOUR + MINUTE, 0.1)
+    database = connect(project.database_url)
+    with database.connect() as connection:
+        window = Window(SINCE, SINCE + 3 * HOUR)
+        assert worse_than_before(connection, project.params, window, live_model(project.live)) is None
+    database.dispose()
+
+
 def show_two_versions(project: Project, share: float) -> None:
     """Version 1, of whose lists half were taken, and then version 2, of whose lists so many were."""
     pointer = json.loads((project.live / "champion.json").read_text())
