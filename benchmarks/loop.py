@@ -6,9 +6,10 @@
 `--data` is a folder with MovieLens' ratings.csv and movies.csv; MovieLens-100K is played beside it, from the project's
 own source. The first half of the events trains the first version, the rest is played (`recloop.replay`). The model was
 chosen on the first half of MovieLens-100K alone: trained on the first 40,000 events, of those models that train in
-seconds it was the best in the 10,000 after them. The policies are as `monitoring`'s defaults have them; some are also
-played with trainings that begin from what is live (`train.warm_start`). What a training
-comes to rests on chance, too: with several `--seeds` figures are means over them. The picture is `results/loop.png`.
+seconds it was the best in the 10,000 after them. The policies are as `monitoring`'s defaults have them, with trainings
+from nothing; some are also played with trainings that begin from what is live, as they do by default
+(`train.warm_start`). What a training comes to rests on chance, too: with several `--seeds` figures are means over
+them. The picture is `results/loop.png`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from recloop.replay.table import show
 
 MODEL = "sasrec"
 SETTINGS = {"dim": 32, "blocks": 1, "dropout": 0.2}
-TRAIN = {"lr": 0.003, "average": 0.99, "epochs": 15, "patience": 3, "threads": 1, "device": "cpu"}
+TRAIN = {"lr": 0.003, "average": 0.99, "epochs": 15, "patience": 3, "warm_start": False, "threads": 1, "device": "cpu"}
 SPLIT = {"valid_share": 0.05}
 """Enough users to choose an epoch by; what is not learnt is the newest of all"""
 MOVIELENS = "ml-100k"
@@ -122,7 +123,7 @@ def _keep(name: str, report: dict[str, Any]) -> None:
         each: {policy: {figure: facts[figure] for figure in figures} for policy, facts in found["policies"].items()}
         for each, found in reports.items()
     }
-    settings = {"model": MODEL, **SETTINGS, "train": TRAIN, "split": SPLIT, "default": DEFAULT}
+    settings = {"model": MODEL, **SETTINGS, "train": TRAIN, "split": SPLIT, "default": f"{DEFAULT}{WARM}"}
     write("loop", {"data": data, "settings": settings, "seconds": seconds, "reports": reports})
 
 

@@ -60,7 +60,7 @@ class Train(Section):
     average: float = Field(default=0.0, ge=0, lt=1)
     """Judge and keep a running mean of the weights, of which so much stays at each step; 0: the weights as they are."""
     augment: Augment = Augment()
-    warm_start: bool = False
+    warm_start: bool = True
     """Begin from the weights of the champion that the last snapshot took, where they fit; else from nothing."""
     epochs: Positive = 20
     patience: Positive = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recloop.replay.figures import ReplayReport
-from recloop.replay.policies import DEFAULT, EVERY, NEVER
+from recloop.replay.policies import DEFAULT, EVERY, NEVER, WARM
 from recloop.replay.table import spoken
 
 
@@ -27,7 +27,7 @@ def draw(reports: dict[str, ReplayReport], path: Path) -> None:
     )
     for (name, report), (over_time, by_cost) in zip(reports.items(), rows, strict=True):
         for place, (policy, facts) in enumerate(report.policies.items()):
-            style = {"color": f"C{place}", "lw": 2 if policy in (NEVER, EVERY, DEFAULT) else 1}
+            style = {"color": f"C{place}", "lw": 2 if policy in (NEVER, EVERY, f"{DEFAULT}{WARM}") else 1}
             numbers = range(1, len(facts.ndcg_by_window) + 1)
             over_time.plot(numbers, facts.ndcg_by_window, label=policy, **style)
             if policy not in (NEVER, EVERY):
