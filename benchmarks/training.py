@@ -38,7 +38,7 @@ from recloop.training import fit
 PEERS = ("rectools", "replay")
 ENVIRONMENT = ROOT / "benchmarks" / ".peers-venv" / "bin" / "python"
 MODEL = {"dim": 64, "blocks": 2, "heads": 1, "dropout": 0.2}
-TRAIN = {"lr": 0.001, "batch_tokens": 2048, "max_history": 50, "device": "cpu"}
+TRAIN = {"lr": 0.001, "average": 0.0, "batch_tokens": 2048, "max_history": 50, "device": "cpu"}
 BLOCK = 1 << 21
 
 

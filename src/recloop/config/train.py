@@ -57,7 +57,7 @@ class Train(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     clip_norm: float | None = Field(default=None, gt=0)
     """The longest a step's gradient may be; null: as long as it is."""
-    average: float = Field(default=0.0, ge=0, lt=1)
+    average: float = Field(default=0.99, ge=0, lt=1)
     """Judge and keep a running mean of the weights, of which so much stays at each step; 0: the weights as they are."""
     augment: Augment = Augment()
     warm_start: bool = True

@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 
 from recloop.config import Monitoring, Params
 from recloop.errors import ConfigError, did_you_mean
+from recloop.models.base import Learner
+from recloop.models.catalogue import model_class
 from recloop.replay.endpoint import InProcess, Listed
 from recloop.replay.figures import Course, ReplayReport, Retraining, discounted, facts
 from recloop.replay.log import Log, Played
@@ -71,7 +73,7 @@ def replay(
         model: a name of the zoo.
         folder: an empty one, for packages, databases and reports; nobody needs it afterwards.
         policies: names; all of them where none is named. With `train.warm_start`, or with WARM behind its name, a
-            policy's trainings begin from what is live.
+            policy's trainings begin from what is live, where the model learns by gradients.
         seeds: of the trainings: it is played once with each; that of `params` where none is named.
         say: is told how it goes, a line a window.
 
@@ -80,12 +82,12 @@ def replay(
         StageError: there is too little to learn from.
         ModelError: a training failed.
     """
-    wanted = rows(policies, warm=params.train.warm_start)
     if model not in params.models:
         raise ConfigError(
             f"params.yaml has no section models.{model}{did_you_mean(model, params.models)}",
             remedy=f"there are: {', '.join(sorted(params.models))}",
         )
+    wanted = rows(policies, warm=params.train.warm_start and issubclass(model_class(model), Learner))
     plays = [_play(log, params, model, folder / str(seed), wanted, seed, say) for seed in seeds or (params.train.seed,)]
     courses = {name: Course.mean([play.courses[name] for play in plays]) for name in wanted}
     start = log.bounds[0]
