@@ -107,8 +107,8 @@ def test_while_mlflow_is_gone_the_champion_stays_and_the_verdict_is_asked_for_ag
     mlflow.write_bytes(sound)
     assert standing(project) == (1, 1, FIRST)
 
-    assert due(project, lambda: now_us() + 5 * HOUR, is_over=lambda _run: True) is None, "it cools down"
-    again = due(project, lambda: now_us() + 6 * HOUR, is_over=lambda _run: True)
+    assert due(project, lambda: now_us() + 5 * HOUR, came_to=lambda _training: "nothing") is None, "it cools down"
+    again = due(project, lambda: now_us() + 6 * HOUR, came_to=lambda _training: "nothing")
     assert again is not None
     assert again.id == drift.id
     assert train(again).is_completed()
@@ -142,7 +142,7 @@ def test_what_the_gate_stops_is_said_in_the_verdict_and_not_asked_for_again(
 
     assert train(asked(project, database)).name == "Stopped by the gate"
     assert latest(database)[0].ended == "9% of the rows are broken"
-    assert due(project, lambda: now_us() + 99 * HOUR, is_over=lambda _run: True) is None
+    assert due(project, lambda: now_us() + 99 * HOUR, came_to=lambda _training: "nothing") is None
     assert standing(project) == (1, 1, FIRST)
 
 
