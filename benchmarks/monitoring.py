@@ -38,9 +38,10 @@ from benchmarks.drifts import DRIFTS, SIZES
 from benchmarks.report import machine, read, write
 from benchmarks.visits import EARLIER, LIVE, VISITS, WINDOWS, Period, Stretch, load, period_of, store
 from monitoring.backend import duckdb
+from monitoring.pace import Pace, rate
 from monitoring.policy import Judgement, judge
 from monitoring.reference import Reference, reference
-from monitoring.traffic import rate, span, traffic_of
+from monitoring.traffic import span, traffic_of
 from monitoring.window import Window, count_events, read_events
 from recloop.config import MovieLens100K, Params
 from recloop.storage import connect
@@ -188,11 +189,11 @@ class _Watch:
         ends = self._period.ends
         window = Window(ends[EARLIER + number], ends[EARLIER + number + 1])
         received = read_events(connection, window)
-        rates = [
-            rate(count_events(connection, each), each)
+        paces = [
+            Pace(each, rate(count_events(connection, each), each))
             for each in (Window(ends[place], ends[place + 1]) for place in range(EARLIER + number))
         ]
-        traffic = traffic_of(connection, received, self._against(received), window, LIVE, PARAMS, rates)
+        traffic = traffic_of(connection, received, self._against(received), window, LIVE, PARAMS, paces)
         return judge(traffic.findings, PARAMS.monitoring.signals)
 
     def _against(self, received: Any) -> Reference:

@@ -172,7 +172,7 @@ def level_of(line: str) -> int:
     return logging.WARNING if line.startswith("WARNING") else logging.INFO
 
 
-@task(name="snapshot", task_run_name="snapshot", cache_policy=NO_CACHE)
+@task(name="snapshot", task_run_name="snapshot", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 60])
 def take_feedback(project: Project) -> None:
     """Take the events of the endpoint into the data, versioned by DVC."""
     from recloop.pipeline.snapshot import snapshot

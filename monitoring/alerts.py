@@ -18,7 +18,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,9 +137,7 @@ class Alerts:
         """Tell those who could not be told before. Worth calling from time to time, whatever is wrong or right."""
         try:
             with self._database.connect() as connection:
-                rows = connection.execute(
-                    select(alerts).where(OPEN, alerts.c.waiting.is_not(None)).order_by(alerts.c.id)
-                )
+                rows = connection.execute(select(alerts).where(alerts.c.waiting.is_not(None)).order_by(alerts.c.id))
                 found = [(row.id, row.waiting) for row in rows]
             for key, waiting in found:
                 if self._ours(waiting):
@@ -170,6 +168,17 @@ class Alerts:
         for cause in gone:
             logger.info("resolved: %s", cause)
         return gone
+
+    def causes(self, prefix: str) -> tuple[str, ...]:
+        """The open causes that begin so, the oldest first; none where the database does not answer."""
+        begins = func.substr(alerts.c.cause, 1, len(prefix)) == prefix
+        try:
+            with self._database.connect() as connection:
+                query = select(alerts.c.cause).where(OPEN, begins).order_by(alerts.c.id)
+                return tuple(connection.execute(query).scalars())
+        except DatabaseError as error:
+            logger.error("which alerts are open is not known: %s", error.message)
+            return ()
 
     def open(self) -> tuple[OpenAlert, ...]:
         """What is wrong at present, the oldest first.
@@ -244,13 +253,15 @@ class Alerts:
     def _send_one(self, key: int, at: int) -> None:
         """Send one alert to those of our channels that wait for it, unless another process is at it."""
         idle = or_(alerts.c.sending_since.is_(None), alerts.c.sending_since <= at - GIVEN_UP)
-        claim = update(alerts).where(alerts.c.id == key, OPEN, alerts.c.waiting.is_not(None), idle)
+        claim = update(alerts).where(alerts.c.id == key, alerts.c.waiting.is_not(None), idle)
         with self._database.begin() as connection:
             row = connection.execute(claim.values(sending_since=at).returning(alerts)).mappings().one_or_none()
         if row is None:
             return
         ours = self._ours(row["waiting"])
         message = _as(Message, row)
+        if (over := row["resolved_at"]) is not None:  # before anybody could be told
+            message = replace(message, text=f"{message.text}\nIt is over since {spoken(over)}.")
         whys = {name: why for name in ours if (why := self._tell(self._channels[name], message)) is not None}
         failed = "; ".join(f"{name}: {why}" for name, why in whys.items())
         told = [name for name in ours if name not in whys]

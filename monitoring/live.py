@@ -31,6 +31,8 @@ class LiveModel:
     """The last event of the endpoint that it knows: a sequence number of the database."""
     previous: int | None = None
     """The version that was live before it"""
+    rolled_back: bool = False
+    """Whether it came back in the place of that one, which was rolled back"""
 
 
 class _Pointer(BaseModel):
@@ -38,6 +40,7 @@ class _Pointer(BaseModel):
     folder: str
     since: datetime
     previous: int | None = None
+    rolled_back: bool = False
 
 
 class _Package(BaseModel):
@@ -66,6 +69,7 @@ def live_model(folder: Path) -> LiveModel:
         newest=None if package.newest is None else to_micros(package.newest),
         feedback_watermark=package.feedback_watermark,
         previous=pointer.previous,
+        rolled_back=pointer.rolled_back,
     )
 
 

@@ -37,7 +37,7 @@ def worse_than_before(connection: Connection, params: Params, window: Window, li
     since_live = Window(live.since, max(live.since, judged_until))
     if live.previous is None or window.end - live.since > policy.probation_hours * HOUR:
         return None
-    if live.previous > live.version:  # it was rolled back to: what it took the place of is no measure for it
+    if live.rolled_back:  # what it took the place of is no measure for it
         return None
     ours = record_of(connection, since_live, attribution, k, live.version)
     if ours is None or shown_to_enough(ours) < policy.min_events:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Literal
@@ -14,12 +14,13 @@ from sqlalchemy import Connection, Engine
 from monitoring import verdicts
 from monitoring.live import LiveModel, live_model
 from monitoring.moments import spoken
+from monitoring.pace import Pace, rate, usual_pace
 from monitoring.pages import write_pages
 from monitoring.policy import Judgement, judge, or_worse, quiet_until, with_new_data
 from monitoring.probation import worse_than_before
 from monitoring.quality import quality_of
 from monitoring.recsys import recsys_snapshot
-from monitoring.traffic import compare_traffic, rate
+from monitoring.traffic import compare_traffic
 from monitoring.verdicts import Verdict
 from monitoring.window import HOUR, Window, attribution_of, count_events, count_new, newest_event
 from recloop.config import Monitoring
@@ -32,6 +33,8 @@ logger = logging.getLogger("recloop.monitoring")
 LOOKED_BACK = 100
 """Earlier windows of a version that are remembered: for how many in a row, and for what is usual"""
 MOST_DOUBLINGS = 6
+TRICKLE = 0.1
+"""Less than so much of what usually comes in is as good as nothing"""
 CameTo = Literal["nothing", "cancelled"]
 ASK_AGAIN_HOURS = 1.0
 """An event that no training has taken up by then is taken to be lost"""
@@ -64,17 +67,17 @@ def monitor(
     live = live_model(project.live)
     at = clock()
     with Lock(project.var / "monitor.lock", "a monitor"), _database(project) as database:
-        earlier = verdicts.judged(database, live.version, live.since, LOOKED_BACK)
+        earlier = verdicts.judged(database, live.version, live.since, at, LOOKED_BACK)
         window = Window.after(earlier[0].window_to if earlier else None, at, live)
+        paces = [Pace.of(verdict) for verdict in earlier]
         traffic = quality = None
         with database.connect() as connection:
             events = count_events(connection, window)
             judgement = not_yet(events, window, policy)
             if judgement is not None:
-                judgement = silent(connection, window, live, policy) or judgement
+                judgement = silent(connection, window, live, policy, paces) or judgement
             else:
-                rates = [rate(verdict.events, Window(verdict.window_from, verdict.window_to)) for verdict in earlier]
-                traffic = compare_traffic(connection, project.gated, window, live, project.params, rates)
+                traffic = compare_traffic(connection, project.gated, window, live, project.params, paces)
                 quality = quality_of(connection, *_of_lists(project, window, live), policy.clip)
                 drifted = [{signal.name for signal in verdict.signals if signal.drifted} for verdict in earlier]
                 judgement = judge(traffic.findings, policy.signals, drifted)
@@ -200,17 +203,33 @@ def end(project: Project, verdict_id: int, training: str, how: str) -> None:
         verdicts.end(database, verdict_id, training, how)
 
 
-def silent(connection: Connection, window: Window, live: LiveModel, policy: Monitoring) -> Judgement | None:
-    """`silent`, if nothing has come in for too long; None: it is judged by what has."""
+def silent(
+    connection: Connection, window: Window, live: LiveModel, policy: Monitoring, paces: Sequence[Pace]
+) -> Judgement | None:
+    """`silent`, if nothing has come in for too long, or hardly anything; None: it is judged by what has.
+
+    Args:
+        connection: to the database of the endpoint.
+        window: one that goes on.
+        live: the version that is served.
+        policy: how long is too long.
+        paces: of the windows that were judged before.
+    """
     if policy.silence_hours is None:
         return None
     since = newest_event(connection) or live.since
     hours = (window.end - since) / HOUR
-    if hours < policy.silence_hours:
-        return None
+    if hours >= policy.silence_hours:
+        found = f"no event has come in for {hours:,.0f} h, since {spoken(since)}"
+    else:
+        lately = Window(window.end - round(policy.silence_hours * HOUR), window.end)
+        came, usual = rate(count_events(connection, lately), lately), usual_pace(paces)
+        if lately.start < live.since or usual is None or came >= TRICKLE * usual:
+            return None
+        found = f"{came:,.1f} events an hour came in for {policy.silence_hours:g} h, where {usual:,.0f} are usual"
     reason = (
-        f"no event has come in for {hours:,.0f} h, since {spoken(since)}; monitoring.silence_hours is "
-        f"{policy.silence_hours:g}. Either nobody came, or what they do does not reach POST /events any more"
+        f"{found}; monitoring.silence_hours is {policy.silence_hours:g}. Either nobody came, or what they do does not "
+        "reach POST /events any more"
     )
     return Judgement("silent", reasons=(reason,))
 

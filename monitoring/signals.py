@@ -20,6 +20,7 @@ EVENT_SIGNALS = (
 )  # fmt: skip
 ARRIVAL_SIGNALS = ("lateness",)
 LIST_SIGNALS = ("strategy", "list_popularity", "top_score")
+VOLUME = "volume"
 QUALITY = "quality"
 FALL = "a fall by"
 ONLY_LESS = {"unknown_items": "known"}

@@ -9,6 +9,7 @@ from monitoring.alerts import Alert, Alerts
 from monitoring.channels import Channel
 from monitoring.policy import UNJUDGED
 from monitoring.verdicts import Verdict
+from recloop.config import SEVERITIES
 from recloop.errors import DatabaseError
 from recloop.project import Project
 from recloop.storage import connect, now_us, unconnected
@@ -37,31 +38,48 @@ def alerting(project: Project, channels: Sequence[Channel]) -> Iterator[Alerts]:
 
 
 def tell_of(verdict: Verdict, alerts: Alerts) -> None:
-    """Raise an alert for every signal that has drifted and is worth one, and resolve those that have not any more.
+    """Raise one alert for all signals that begin to drift together, for they have one cause as a rule; and resolve what
+    has not drifted any more.
 
-    While a window goes on, nothing new is known of what has drifted.
+    Of a signal that was not compared nothing new is known. While a window goes on, that is every one.
     """
     now, of_version = now_us(), f"drift of version {verdict.version}: "
     if verdict.verdict == "silent":
-        alerts.raise_alert(Alert(f"{SILENCE}no events", "warn", "no events come in", "\n".join(verdict.reasons)), now)
+        title = "no events come in, or hardly any"
+        alerts.raise_alert(Alert(f"{SILENCE}no events", "warn", title, "\n".join(verdict.reasons)), now)
     else:
         alerts.resolve(SILENCE, now)
     if verdict.verdict in UNJUDGED:
         return
-    told = {f"{of_version}{signal.name}": signal for signal in verdict.signals if signal.counts}
-    for cause, signal in told.items():
-        title = f"{signal.name} has drifted under model version {verdict.version}"
-        alerts.raise_alert(Alert(cause, signal.severity, title, f"{signal}\nverdict {verdict.id}"), now)
-    if verdict.signals or verdict.verdict != "worse":  # found on probation, within a window, it says nothing of drift
-        alerts.resolve("drift of version ", now, still=told)
+    compared = {signal.name for signal in verdict.signals}
+    drifted = {signal.name: signal for signal in verdict.signals if signal.counts}
+    told = [cause.removeprefix(of_version).split(", ") for cause in alerts.causes(of_version)]
+    new = [name for name in drifted if not any(name in names for names in told)]
+    still = []
+    for names in [*told, *([new] if new else [])]:
+        cause, found = of_version + ", ".join(names), [drifted[name] for name in names if name in drifted]
+        if found:
+            gravest = max((signal.severity for signal in found), key=SEVERITIES.index)
+            title = f"{_listed([signal.name for signal in found])} drifted under model version {verdict.version}"
+            text = "\n".join([*map(str, found), f"verdict {verdict.id}"])
+            alerts.raise_alert(Alert(cause, gravest, title, text), now)
+        if found or not compared.issuperset(names):
+            still.append(cause)
+    alerts.resolve("drift of version ", now, still=still)
     alerts.resolve(
         "version ", now, still=() if verdict.verdict != "worse" else (f"version {verdict.version} does worse",)
     )
 
 
+def _listed(names: Sequence[str]) -> str:
+    """`a has`, `a and b have`, `a, b and c have`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last} have" if others else f"{last} has"
+
+
 def does_worse(verdict: Verdict, alerts: Alerts) -> None:
     """Raise an alert: a version did worse than the one before it, which takes its place."""
-    title = f"model version {verdict.version} does worse than the one before it, and is rolled back"
+    title = f"model version {verdict.version} does worse than the one before it, and is to be rolled back"
     cause = f"version {verdict.version} does worse"
     alerts.raise_alert(Alert(cause, "roll back", title, "\n".join(verdict.reasons)), now_us())
 

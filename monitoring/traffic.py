@@ -18,12 +18,11 @@ from monitoring.fall import fall
 from monitoring.features import event_features, list_features, sampled
 from monitoring.known import Known
 from monitoring.live import LiveModel
-from monitoring.measures import jensen_shannon
+from monitoring.pace import Pace, rate, volume
 from monitoring.quality import record_of
 from monitoring.reference import Reference, reference
 from monitoring.signals import ARRIVAL_SIGNALS, EVENT_SIGNALS, LIST_SIGNALS, Finding
 from monitoring.window import (
-    HOUR,
     Window,
     attribution_of,
     count_events,
@@ -45,8 +44,6 @@ Sides = tuple["pd.DataFrame", "pd.DataFrame", tuple[str, ...]]
 
 LIST_WEIGHT = 10
 """A list is so many rows: an item each"""
-FEWEST_WINDOWS = 3
-"""Earlier ones that it takes to say how many events are usual"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def compare_traffic(
     window: Window,
     live: LiveModel,
     params: Params,
-    rates: Sequence[float],
+    paces: Sequence[Pace],
 ) -> Traffic:
     """Compare what came in, and what was served, in `window` with its reference.
 
@@ -88,7 +85,7 @@ def compare_traffic(
         window: what is judged.
         live: the model that is served.
         params: `params.yaml`.
-        rates: events an hour in the windows that were judged before.
+        paces: of the windows that were judged before.
 
     Raises:
         StageError: the gated data is missing or damaged.
@@ -97,7 +94,7 @@ def compare_traffic(
         received = read_events(connection, window, step_of(count_events(connection, window)))
         took, share = span(received["timestamp"]), params.monitoring.reference_share
         learnt = reference(backend, gated, live, share, took, params.gate.events)
-        return traffic_of(connection, received, learnt, window, live, params, rates)
+        return traffic_of(connection, received, learnt, window, live, params, paces)
 
 
 def traffic_of(
@@ -107,31 +104,30 @@ def traffic_of(
     window: Window,
     live: LiveModel,
     params: Params,
-    rates: Sequence[float],
+    paces: Sequence[Pace],
 ) -> Traffic:
     """The same, with a reference that is at hand.
 
     Args:
-        connection, window, live, params, rates: as `compare_traffic` has them.
+        connection, window, live, params, paces: as `compare_traffic` has them.
         received: the window's events, of as many users as are looked at.
         learnt: what events are compared with; its tables are where Ibis works at present.
     """
-    policy = params.monitoring
-    step = step_of(count_events(connection, window))
+    policy, count = params.monitoring, count_events(connection, window)
+    step = step_of(count)
     notes = [_reference_note(learnt, policy)]
     sides = {"report": _events(connection, received, learnt, window, live, step)}
-    if (before := count_events(connection, window.before(live))) >= policy.min_events:
-        sides["arrival"] = _arrival(connection, window, live, step_of(before), step)
+    before = window.before(live, count)
+    if (came_before := count_events(connection, before)) >= policy.min_events:
+        sides["arrival"] = _arrival(connection, (before, window), (step_of(came_before), step))
     attribution = attribution_of(policy)
     shown = window.shown(live, attribution)
-    fewest = min(count_lists(connection, part, live.version) for part in (shown.before(live), shown))
+    parts = (shown.before(live, count), shown)
+    fewest = min(count_lists(connection, part, live.version) for part in parts)
     fell = None
     if fewest >= policy.min_events:
-        sides["lists"] = _lists(connection, learnt.known, shown, live)
-        now, then = (
-            record_of(connection, part, attribution, params.serving.default_k, live.version)
-            for part in (shown, shown.before(live))
-        )
+        sides["lists"] = _lists(connection, learnt.known, parts, live)
+        then, now = (record_of(connection, part, attribution, params.serving.default_k, live.version) for part in parts)
         fell = fall(now, then, params.serving.default_k, policy.min_events, policy.false_alarms)
         notes.append(
             "Served lists are compared with what this version served before; they are those whose time for "
@@ -146,28 +142,9 @@ def traffic_of(
     for page in pages.values():
         if page.left_out:
             notes.append(f"Not compared, for one side has no values: {', '.join(page.left_out)}.")
-    volume = usual(rate(count_events(connection, window), window), rates)
-    others = tuple(each for each in (volume, fell) if each is not None)
+    came = volume(Pace(window, rate(count, window)), paces)
+    others = tuple(each for each in (came, fell) if each is not None)
     return Traffic(pages, others, learnt.learnt, tuple(notes))
-
-
-def rate(events: int, window: Window) -> float:
-    """Events an hour."""
-    return events * HOUR / max(1, window.end - window.start)
-
-
-def usual(now: float, rates: Sequence[float]) -> Finding | None:
-    """How far a rate of events is from what is usual, as a distance of two shares; None: nobody knows what is.
-
-    Args:
-        now: events an hour.
-        rates: those of earlier windows. As far as one of them is from their median, chance reaches.
-    """
-    if len(rates) < FEWEST_WINDOWS:
-        return None
-    median = float(np.median(rates))
-    figure, *others = (float(jensen_shannon(np.array([each, median]), np.ones(2))) for each in (now, *rates))
-    return Finding("volume", figure, max(others), f"{median:,.0f} → {now:,.0f} events an hour")
 
 
 def _reference_note(learnt: Reference, policy: Monitoring) -> str:
@@ -187,19 +164,18 @@ def _events(
     return _frame(learnt.features), _frame(current), EVENT_SIGNALS
 
 
-def _arrival(connection: Connection, window: Window, live: LiveModel, *steps: int) -> Sides:
+def _arrival(connection: Connection, parts: tuple[Window, Window], steps: tuple[int, int]) -> Sides:
     """Of each user and hour, how late their events were: a row for each degree."""
-    parts = zip((window.before(live), window), steps, strict=True)
-    sides = (read_lateness(connection, part, step).to_pandas() for part, step in parts)
+    sides = (read_lateness(connection, part, step).to_pandas() for part, step in zip(parts, steps, strict=True))
     before, current = (side.assign(session=side.timestamp).sort_values(["timestamp", "user_id"]) for side in sides)
     return before, current, ARRIVAL_SIGNALS
 
 
-def _lists(connection: Connection, known: Known, shown: Window, live: LiveModel) -> Sides:
+def _lists(connection: Connection, known: Known, parts: tuple[Window, Window], live: LiveModel) -> Sides:
     import ibis
 
     sides = []
-    for part in (shown.before(live), shown):
+    for part in parts:
         step = step_of(LIST_WEIGHT * count_lists(connection, part, live.version))
         sides.append(read_lists(connection, part, live, step))
     scores = sides[0]["top_score"].drop_null().to_numpy()

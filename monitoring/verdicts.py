@@ -122,11 +122,14 @@ def latest(database: Engine, limit: int = 1) -> tuple[Verdict, ...]:
     return _found(database, select(verdicts), limit)
 
 
-def judged(database: Engine, version: int, since: int, limit: int) -> tuple[Verdict, ...]:
-    """The newest verdicts on windows that had enough in them, of a version since it went live, newest first."""
+def judged(database: Engine, version: int, since: int, until: int, limit: int) -> tuple[Verdict, ...]:
+    """The newest verdicts on windows that had enough in them, of a version since it went live, newest first.
+
+    One that ends after `until` is of a clock that went ahead: it would keep what comes in from being judged.
+    """
     half_way = (verdicts.c.verdict == "worse") & verdicts.c.quality.is_(None)  # found on probation: the window goes on
     query = select(verdicts).where(*_of(version, since), verdicts.c.verdict.not_in(UNJUDGED), ~half_way)
-    return _found(database, query, limit)
+    return _found(database, query.where(verdicts.c.window_to <= until), limit)
 
 
 def concluded(database: Engine, version: int, since: int) -> Verdict | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HOUR = 3_600_000_000
 BATCH = 10_000
+BEFORE = 2_000_000
 READ = 500_000
 """About so many rows are read, of every side; of more than that, those of some users"""
 LATENESS = ((60_000_000, "within a minute"), (HOUR, "within an hour"), (24 * HOUR, "within a day"))
@@ -63,9 +64,17 @@ class Window:
         """
         return cls(min(max(judged or 0, live.since), now), now)
 
-    def before(self, live: LiveModel) -> Window:
-        """What `live` answered before this window."""
-        return Window(min(live.since, self.start), self.start)
+    def before(self, live: LiveModel, count: int = 0) -> Window:
+        """What `live` answered before this window; of much traffic no more than is needed to know what is usual.
+
+        Args:
+            live: what answered.
+            count: events in this window. It is gone back until there would be BEFORE at their pace, and for as long as
+                the window is at least.
+        """
+        long = self.end - self.start
+        longest = max(long, long * BEFORE // count) if count else self.start
+        return Window(min(max(live.since, self.start - longest), self.start), self.start)
 
     def shown(self, live: LiveModel, attribution: int) -> Window:
         """When the lists were shown that events in this window are the last to count for.

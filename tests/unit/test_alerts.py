@@ -108,6 +108,18 @@ class TestOneAlertForOneCause:
         assert [message.severity for message in told.heard] == ["retrain", "error"]
         assert alerts.open()[0].severity == "error"
 
+    def test_what_is_over_before_anybody_could_be_told_is_told_all_the_same(self, database: Engine) -> None:
+        alerts = alerts_of(database, told := Told())
+        told.fault = OSError("the network is away")
+        alerts.raise_alert(DRIFT, AT)
+        alerts.resolve("drift of version 7: ", AT + HOUR)
+        told.fault = None
+        for _ in range(2):
+            alerts.send(AT + 2 * HOUR)
+
+        assert [message.text for message in told.heard] == [f"{DRIFT.text}\nIt is over since 2026-09-21 15:13:20 UTC."]
+        assert alerts.open() == ()
+
     def test_channels_that_only_the_next_to_find_it_has_are_told_then(self, database: Engine) -> None:
         """A person's shell has no webhook; the platform, which finds the same an hour later, has."""
         alerts_of(database, shell := Told("log")).raise_alert(DRIFT, AT)
@@ -194,16 +206,6 @@ class TestChannelsThatFail:
 
         assert broken.causes.count(DRIFT.cause) == sound.causes.count(DRIFT.cause) == 1
         assert not any(found.waiting or found.failed for found in again.open())
-
-    def test_what_has_gone_is_not_told_late(self, database: Engine) -> None:
-        alerts = alerts_of(database, told := Told())
-        told.fault = ValueError("out of order")
-        alerts.raise_alert(DRIFT, AT)
-        alerts.resolve("", AT)
-        told.fault = None
-        alerts.send(AT)
-
-        assert told.heard == []
 
     def test_one_that_stalls_is_left_alone_for_a_minute(self, sqlite: Engine) -> None:
         now = 0.0

@@ -17,6 +17,7 @@ from monitoring.run import CameTo, due, end, mark_asked, mark_rolled_back, take,
 from monitoring.telling import tell_of, training_failed, training_succeeded
 from monitoring.verdicts import Verdict, latest, store
 from monitoring.window import HOUR
+from recloop.config import Severity
 from recloop.project import Project
 from recloop.storage import connect
 from tests.conftest import ROOT
@@ -155,15 +156,35 @@ class TestAlerts:
 
         tell_of(replace(DRIFT, verdict="insufficient", signals=()), alerts)
         assert [alert.cause for alert in alerts.open()] == ["drift of version 3: value"]
-        tell_of(replace(DRIFT, verdict="ok", signals=()), alerts)
+        tell_of(quiet(replace(DRIFT, verdict="ok"), {"drifted": False}), alerts)
         assert alerts.open() == ()
+
+    def test_signals_that_begin_to_drift_together_are_one_alert_until_none_of_them_does(
+        self, alerts: Alerts, told: list[Message]
+    ) -> None:
+        tell_of(drifted("value", "event"), alerts)
+        tell_of(drifted("event", "fields", severity="warn"), alerts)
+        assert [(message.severity, message.title) for message in told] == [
+            ("retrain", "value and event have drifted under model version 3"),
+            ("warn", "fields has drifted under model version 3"),
+        ]
+        tell_of(drifted("fields"), alerts)
+        assert [alert.cause for alert in alerts.open()] == ["drift of version 3: fields"]
+
+    def test_of_a_signal_that_was_not_compared_it_is_not_known_that_it_drifts_no_more(
+        self, alerts: Alerts, told: list[Message]
+    ) -> None:
+        strategy = replace(DRIFT, signals=(*DRIFT.signals, replace(DRIFT.signals[0], name="strategy")))
+        for verdict in (strategy, quiet(replace(DRIFT, verdict="ok"), {"drifted": False}), strategy):
+            tell_of(verdict, alerts)
+        assert [message.title for message in told] == ["value and strategy have drifted under model version 3"]
 
     def test_silence_is_told_until_something_comes_in(self, alerts: Alerts, told: list[Message]) -> None:
         silent = replace(DRIFT, verdict="silent", signals=(), reasons=("no event has come in for 30 h",))
         tell_of(DRIFT, alerts)
         for _ in range(2):
             tell_of(silent, alerts)
-        assert [message.title for message in told][1:] == ["no events come in"]
+        assert [message.title for message in told][1:] == ["no events come in, or hardly any"]
         assert len(alerts.open()) == 2, "what had drifted has not gone"
 
         tell_of(replace(DRIFT, verdict="insufficient", signals=()), alerts)
@@ -192,6 +213,18 @@ class TestAlerts:
         ]
         training_succeeded(alerts)
         assert alerts.open() == ()
+
+
+def drifted(*names: str, severity: Severity = "retrain") -> Verdict:
+    """All of `value`, `event` and `fields` were compared, and those named have drifted."""
+    signals = [replace(DRIFT.signals[0], name=name, drifted=False) for name in ("value", "event", "fields")]
+    return replace(
+        DRIFT,
+        signals=tuple(
+            replace(signal, drifted=signal.name in names, severity=severity if signal.name == "fields" else "retrain")
+            for signal in signals
+        ),
+    )
 
 
 def quiet(verdict: Verdict, change: dict[str, object]) -> Verdict:

@@ -8,10 +8,10 @@ from datetime import datetime
 import pytest
 
 from monitoring.moments import to_micros
+from monitoring.pace import Pace, volume
 from monitoring.policy import Judgement, judge, quiet_until, with_new_data
 from monitoring.run import not_yet
 from monitoring.signals import ARRIVAL_SIGNALS, EVENT_SIGNALS, LIST_SIGNALS, Finding
-from monitoring.traffic import usual
 from monitoring.window import HOUR, Window
 from recloop.config import Monitoring, QuietHours, Watched, Watching, validated
 from recloop.errors import ConfigError
@@ -123,11 +123,34 @@ def test_quiet_hours_within_a_day_end_on_it() -> None:
 
 
 def test_how_many_events_are_usual_is_known_after_three_windows() -> None:
-    assert usual(5.0, [100.0, 90.0]) is None
-    found = usual(25.0, [100.0, 90.0, 110.0])
+    assert volume(pace(9, 5.0), [pace(1, 100.0), pace(2, 90.0)]) is None
+    found = volume(pace(9, 25.0), [pace(1, 100.0), pace(2, 90.0), pace(3, 110.0)])
     assert found is not None
     assert (round(found.figure, 2), found.moved) == (0.23, "100 → 25 events an hour")
     assert 0.01 < found.chance < 0.03
+
+
+def test_after_one_failure_the_next_is_seen_as_well() -> None:
+    earlier = [pace(day, 100.0) for day in range(9)]
+    found = volume(pace(11, 10.0), [*earlier, replace(pace(10, 5.0), drifted=True)])
+    assert found is not None
+    assert found.figure > 0.3 > found.chance
+
+
+def test_short_windows_are_compared_with_those_at_the_same_hours() -> None:
+    """By day a hundred events an hour come in, by night ten."""
+
+    def hourly(hour: int) -> Pace:
+        return Pace(Window(hour * HOUR, (hour + 1) * HOUR), 100.0 if 8 <= hour % 24 < 20 else 10.0)
+
+    assert volume(hourly(3 + 24), [hourly(hour) for hour in range(8, 24)]) is None, "the first night"
+    found = volume(hourly(3 + 48), [hourly(hour) for hour in range(8, 48)])
+    assert found is not None
+    assert found.figure == 0
+
+
+def pace(day: int, rate: float) -> Pace:
+    return Pace(Window(day * 24 * HOUR, (day + 1) * 24 * HOUR), rate)
 
 
 @pytest.mark.parametrize(

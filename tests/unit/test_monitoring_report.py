@@ -18,7 +18,7 @@ from monitoring.live import live_model
 from monitoring.probation import worse_than_before
 from monitoring.report import write_report
 from monitoring.run import monitor, worse
-from monitoring.verdicts import Verdict, latest
+from monitoring.verdicts import Verdict, latest, store
 from monitoring.window import HOUR, Window
 from recloop.data.schema import INTERACTIONS, ITEMS
 from recloop.errors import PlatformError, RecloopError, RegistryError, StageError
@@ -355,6 +355,35 @@ def test_when_nothing_comes_in_any_more_it_says_since_when(project: Project) -> 
     assert verdicts[2].window_from == SINCE, "the window goes on"
 
 
+def test_a_trickle_after_days_of_traffic_is_as_good_as_silence(project: Project) -> None:
+    database = connect(project.database_url)
+    days = [Window(SINCE + day * 24 * HOUR, SINCE + (day + 1) * 24 * HOUR) for day in range(4)]
+    for window in days[:3]:
+        store(database, a_verdict(window, 5000))
+    database.dispose()
+    receive(project, World(), days[3].start - HOUR, count=3000)
+    receive(project, World(), days[3].start + HOUR, count=100)
+
+    verdicts = [monitor(project, lambda now=days[3].start + hours * HOUR: now) for hours in (12, 24)]
+
+    assert [verdict.verdict for verdict in verdicts] == ["insufficient", "silent"]
+    assert verdicts[1].reasons[0].startswith("4.2 events an hour came in for 24 h, where 208 are usual; monitoring.")
+
+
+def test_a_window_that_a_clock_judged_that_went_ahead_keeps_nothing_from_being_judged(project: Project) -> None:
+    database = connect(project.database_url)
+    store(database, a_verdict(Window(SINCE, SINCE + 24 * HOUR), 5000))
+    store(database, a_verdict(Window(SINCE + 24 * HOUR, SINCE + 9 * 24 * HOUR), 5000))
+    database.dispose()
+
+    assert monitor(project, lambda: SINCE + 30 * HOUR).window_from == SINCE + 24 * HOUR
+
+
+def a_verdict(window: Window, events: int) -> Verdict:
+    """One on a window of version 1 in which nothing was wrong."""
+    return Verdict(0, window.end, window.start, window.end, 1, events, "ok", (), (), None)
+
+
 def test_silence_may_be_what_is_expected(project: Project) -> None:
     change_params(project.root, {"monitoring.silence_hours": None})
     assert monitor(Project(project.root), lambda: SINCE + 100 * HOUR).verdict == "insufficient"
@@ -433,7 +462,7 @@ def test_only_on_probation_is_a_version_compared_with_the_one_before_it(
 
 def test_what_was_rolled_back_to_is_not_measured_by_what_it_took_the_place_of(project: Project) -> None:
     show_two_versions(project, 0.1)
-    live = replace(live_model(project.live), previous=3)
+    live = replace(live_model(project.live), rolled_back=True)
     database = connect(project.database_url)
     with database.connect() as connection:
         assert worse_than_before(connection, project.params, Window(SINCE, SINCE + 3 * HOUR), live) is None

@@ -180,6 +180,12 @@ def test_of_too_many_all_is_read_of_the_same_users(connection: Connection) -> No
 
 def test_lists_before_the_window_are_those_since_the_model_went_live() -> None:
     assert Window(76 * HOUR, NOW).before(LIVE) == Window(10 * HOUR, 76 * HOUR)
+    assert Window(76 * HOUR, 78 * HOUR).before(LIVE, 1000) == Window(10 * HOUR, 76 * HOUR)
+
+
+def test_of_much_traffic_only_the_last_is_what_was_before() -> None:
+    assert Window(76 * HOUR, 78 * HOUR).before(LIVE, 200_000) == Window(56 * HOUR, 76 * HOUR)
+    assert Window(76 * HOUR, 78 * HOUR).before(LIVE, 10_000_000) == Window(74 * HOUR, 76 * HOUR), "as long as it is"
 
 
 def write_live(folder: Path, **package: object) -> None:

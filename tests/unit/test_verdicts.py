@@ -93,7 +93,7 @@ def test_windows_with_too_little_in_them_are_not_judged(database: Engine) -> Non
     store(database, replace(DRIFT, verdict="insufficient"))
     store(database, replace(DRIFT, version=2))
 
-    assert judged(database, 3, 0, 10) == (ok,)
+    assert judged(database, 3, 0, AT, 10) == (ok,)
 
 
 def test_only_the_newest_reason_to_retrain_is_open_and_of_the_version_asked_for(database: Engine) -> None:

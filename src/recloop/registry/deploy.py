@@ -65,6 +65,7 @@ def deploy(project: Project) -> Deployed:
             package_sha256=champion.package_sha256,
             since=datetime.fromtimestamp(newest.at / 1e6, UTC).isoformat(timespec="microseconds"),
             previous=previous,
+            rolled_back=newest.action == "rollback",
             reason=newest.reason,
         )
         _switch(project, tracking, champion, live)

@@ -29,6 +29,9 @@ class Pointer(BaseModel):
     """`package_sha256` of that package: two registries may both have a version of this number."""
     since: str
     previous: int | None
+    """The version whose place it took"""
+    rolled_back: bool = False
+    """Whether it came back, in the place of one that was rolled back"""
     reason: str
 
     @property
