@@ -2,9 +2,10 @@
 
     python -m benchmarks.window [--events 10000000] [--lists 1000000]
 
-The window is in SQLite, as the endpoint leaves it: visits of some five events, and lists of ten items. What is measured
-is a process of its own that runs `recloop monitor` on it, its imports, Evidently's pages and the workspace included,
-beside one that does so for a tenth of all that.
+The window is in SQLite, as the endpoint leaves it: visits of some five events, and lists of ten items. Before it lies a
+day with as many, which was judged: so all signals take part. What is measured is a process of its own that runs
+`recloop monitor`, its imports, Evidently's pages and the workspace included, beside one that does so for a tenth of all
+that.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.report import ROOT, write
+from monitoring.verdicts import Verdict, latest, store
 from recloop.data.schema import INTERACTIONS, ITEMS
 from recloop.project import Project
 from recloop.storage import connect
@@ -61,7 +63,7 @@ def main() -> None:
 
 def measure(root: Path, events: int, lists: int) -> dict[str, Any]:
     """Make the project, and let a process judge its window."""
-    since = datetime.now(UTC) - timedelta(hours=30)
+    since = datetime.now(UTC) - timedelta(hours=54)
     project = make(root, since, events, lists)
     begin = time.monotonic()
     process = psutil.Popen(
@@ -96,11 +98,20 @@ def measure(root: Path, events: int, lists: int) -> dict[str, Any]:
         "memory_mb": round(memory / 1e6, 1),
         "database_mb": round(database.stat().st_size / 1e6),
         "verdict": said[0].splitlines()[0],
+        "signals": judged_signals(project),
     }
 
 
+def judged_signals(project: Project) -> list[str]:
+    """Those that took part."""
+    database = connect(project.database_url)
+    found = sorted(signal.name for signal in latest(database)[0].signals)
+    database.dispose()
+    return found
+
+
 def make(root: Path, since: datetime, events: int, lists: int) -> Project:
-    """A project whose model went live at `since`, and has had a day of traffic."""
+    """A project whose model went live at `since`, and has had two days of traffic, of which the first was judged."""
     root.mkdir(parents=True)
     (root / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     project, rng = Project(root), np.random.default_rng(0)
@@ -127,7 +138,9 @@ def make(root: Path, since: datetime, events: int, lists: int) -> Project:
     (project.live / "v1" / "package.json").write_text(json.dumps({"newest": None, "feedback_watermark": 0}))
     pointer = {"version": 1, "folder": "v1", "since": since.isoformat()}
     (project.live / "champion.json").write_text(json.dumps(pointer))
-    connect(project.database_url).dispose()
+    judged = connect(project.database_url)
+    store(judged, Verdict(0, start + DAY, start, start + DAY, 1, events, "ok", (), (), None))
+    judged.dispose()
     database = sqlite3.connect(project.database_url.removeprefix("sqlite:///"))
     database.execute("PRAGMA synchronous=OFF")
     database.executemany(
@@ -155,19 +168,20 @@ def drawn(rng: np.random.Generator, start: int, count: int, people: int) -> tupl
 
 
 def event_rows(rng: np.random.Generator, start: int, count: int) -> Iterator[tuple[Any, ...]]:
+    """Of two days, `count` each."""
     step = DAY // count
-    for begin in range(0, count, BATCH):
-        users, items, values = drawn(rng, begin, min(BATCH, count - begin), count // 50)
+    for begin in range(0, 2 * count, BATCH):
+        users, items, values = drawn(rng, begin, min(BATCH, 2 * count - begin), count // 50)
         for place, (user, item, value) in enumerate(zip(users, items, values.tolist(), strict=True), begin):
             at = start + place * step
             yield f"e{place}", user, item, "rating", value, at, at
 
 
 def list_rows(rng: np.random.Generator, start: int, count: int, events: int) -> Iterator[tuple[Any, ...]]:
-    """Lists for users of the same time, of items that some of them take."""
+    """Lists of two days, `count` each, for users of the same time, of items that some of them take."""
     step, scores = DAY // count, json.dumps([1.0] * 10)
-    for begin in range(0, count, BATCH):
-        size = min(BATCH, count - begin)
+    for begin in range(0, 2 * count, BATCH):
+        size = min(BATCH, 2 * count - begin)
         places = (np.arange(begin, begin + size) * (events // count)) // VISIT
         users = (places * 2_654_435_761) % (events // 50)
         items = rng.integers(CATALOGUE, size=(size, 10))
