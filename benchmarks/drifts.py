@@ -51,9 +51,10 @@ def category(came: Stretch, share: float, period: Period, rng: np.random.Generat
 
 
 def broken_field(came: Stretch, share: float, _: Period, rng: np.random.Generator) -> Stretch:
-    """Of some visits the events have a value that is none: 0, where ratings begin at 0.5."""
-    lost = came.events.value.mask(_of_visits(came, share, rng), 0.0)
-    return _changed(came, value=lost.astype("float32"))
+    """Of some visits the ratings come without their value, and are refused."""
+    these = _of_visits(came, share, rng)
+    refused = came.events.loc[these, ["received_at"]].assign(reason="value: missing")
+    return replace(came, events=came.events[~these].reset_index(drop=True), refused=refused)
 
 
 def duplicates(came: Stretch, share: float, _: Period, rng: np.random.Generator) -> Stretch:

@@ -199,9 +199,8 @@ class _Watch:
     def _against(self, received: Any) -> Reference:
         """The same for all windows of a period, which are about as long as the first of them."""
         if self._reference is None:
-            share, allowed = PARAMS.monitoring.reference_share, PARAMS.gate.events
-            took = span(received["timestamp"])
-            self._reference = reference(self._backend, self._folder / "gated", LIVE, share, took, allowed)
+            share, took = PARAMS.monitoring.reference_share, span(received["timestamp"])
+            self._reference = reference(self._backend, self._folder / "gated", LIVE, share, took)
         return self._reference
 
 

@@ -6,7 +6,7 @@ knows, for what the user has had; SHOWN of them are kept, evenly spread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,11 @@ from sqlalchemy import Connection, insert
 
 from monitoring.features import PAUSE_SECONDS
 from monitoring.live import LiveModel
+from monitoring.window import HOUR
 from recloop.data.schema import INTERACTIONS
 from recloop.serving.events import events as events_table
 from recloop.serving.impressions import impressions
+from recloop.serving.refusals import ADD
 
 VISITS = 350
 """In a window"""
@@ -42,6 +44,8 @@ class Stretch:
     """visit, served_at, items, scores, history_length"""
     users: dict[int, str]
     """Visit → whose it is"""
+    refused: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["reason", "received_at"]))
+    """reason, received_at: events that the endpoint does not take, a request each"""
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,10 @@ def store(connection: Connection, came: Stretch) -> None:
     ]
     connection.execute(insert(events_table), done)
     connection.execute(insert(impressions), shown)
+    refused = came.refused.assign(hour=came.refused.received_at // HOUR * HOUR)
+    counts = refused.groupby(["hour", "reason"]).size().rename("events").reset_index()
+    if len(counts):
+        connection.execute(ADD, counts.assign(requests=counts.events).to_dict("records"))
 
 
 def of_others(came: Stretch, others: dict[int, int]) -> Stretch:

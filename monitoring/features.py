@@ -76,7 +76,6 @@ def event_features(events: Table, known: Known, vocabulary: Vocabulary, fresh: F
         user_activity=came_before.ifelse("came before", "none before"),
         event=rows.event,
         value=_value_names(rows, vocabulary),
-        fields=_fields(rows, vocabulary),
         session_length=_named(rows.in_session.bucket(LENGTHS, include_over=True, close_extreme=False), LENGTH_NAMES),
         repeats=(rows.before_of_item > 0).ifelse("again in the session", "first in the session"),
     )
@@ -147,14 +146,6 @@ def _thinned(rows: Table) -> Table:
     turn = (rows.place * EACH) // rows.in_session
     before = ((rows.place - 1) * EACH) // rows.in_session
     return rows.filter((rows.place == 0) | (turn > before)).drop("place", "in_session")
-
-
-def _fields(rows: Table, vocabulary: Vocabulary) -> StringValue:
-    import ibis
-
-    missing = rows.value.isnull() | rows.value.isnan()
-    known = [(rows.event == name) & rows.value.between(*limits) for name, limits in vocabulary.allowed.items()]
-    return ibis.cases((missing, "no value"), (ibis.or_(*known), "whole"), else_="value not allowed")
 
 
 def _value_names(rows: Table, vocabulary: Vocabulary) -> StringValue:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,18 +45,16 @@ class Vocabulary:
     values: tuple[float, ...]
     """The values that occurred, where there were few; otherwise the edges of their deciles"""
     few_values: bool
-    allowed: Mapping[str, tuple[float, float]]
-    """Event → the least and the greatest value it may have"""
 
     @classmethod
-    def of(cls, events: Table, items: Table, allowed: Mapping[str, tuple[float, float]]) -> Vocabulary:
-        """From events (item_id, value), the items table (item_id, categories), and what `gate.events` allows."""
+    def of(cls, events: Table, items: Table) -> Vocabulary:
+        """From events (item_id, value) and the items table (item_id, categories)."""
         few = int(events.value.nunique().execute()) <= DISTINCT_VALUES
         if few:
             values = events.select("value").distinct().value.execute()
         else:
             values = events.value.quantile([decile / 10 for decile in range(1, 10)]).execute()
-        return cls(_categories(events, items), tuple(sorted({float(value) for value in values})), few, allowed)
+        return cls(_categories(events, items), tuple(sorted({float(value) for value in values})), few)
 
 
 def _positions(events: Table) -> Table:

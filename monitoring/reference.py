@@ -6,7 +6,6 @@ events that the live model's data held are taken, even where a later training ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -51,7 +50,6 @@ def reference(
     live: LiveModel,
     share: float,
     fresh_micros: int,
-    allowed: Mapping[str, tuple[float, float]],
 ) -> Reference:
     """The last `share` of the events that `live` knows.
 
@@ -61,7 +59,6 @@ def reference(
         live: the model that is served.
         share: between 0 and 1.
         fresh_micros: an item counts as unknown for so long after it was first seen.
-        allowed: event → the least and the greatest value it may have.
 
     Raises:
         StageError: a table is missing or damaged, or holds too little to cut a reference from.
@@ -77,7 +74,7 @@ def reference(
             f"{gated}: all that model version {live.version} knows happened at one and the same time",
             remedy="take a source whose events have times",
         )
-    vocabulary = Vocabulary.of(events, items, allowed)
+    vocabulary = Vocabulary.of(events, items)
     return Reference(
         features=as_it_went(events, cut, vocabulary, fresh_micros),
         known=Known.before(events),

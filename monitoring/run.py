@@ -229,7 +229,7 @@ def silent(
         found = f"{came:,.1f} events an hour came in for {policy.silence_hours:g} h, where {usual:,.0f} are usual"
     reason = (
         f"{found}; monitoring.silence_hours is {policy.silence_hours:g}. Either nobody came, or what they do does not "
-        "reach POST /events any more"
+        "reach POST /events any more, or is refused there"
     )
     return Judgement("silent", reasons=(reason,))
 

@@ -1,7 +1,8 @@
 """What the monitor looks at. A signal is one column of `features.py`, a category a row.
 
-Inputs, one row an event: `unknown_items`, `item_popularity`, `category`, `user_activity`, `event`, `value`, `fields`,
-`session_length`, `repeats`; and, as they came in, `lateness` and `volume`. Outputs, one row a served list: `strategy`,
+Inputs, one row an event: `unknown_items`, `item_popularity`, `category`, `user_activity`, `event`, `value`,
+`session_length`, `repeats`; and, as they came in, `lateness`, `volume` and `fields`, of which those that were refused
+tell (`refused.py`). Outputs, one row a served list: `strategy`,
 `list_popularity`, `top_score`. And `quality`: what users make of the lists (`fall.py`).
 
 How far a signal has moved is said by one of Evidently's tests (`measures.py`); of `quality`, by which share it has
@@ -15,8 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 EVENT_SIGNALS = (
-    "unknown_items", "item_popularity", "category", "user_activity", "event", "value", "fields", "session_length",
-    "repeats",
+    "unknown_items", "item_popularity", "category", "user_activity", "event", "value", "session_length", "repeats",
 )  # fmt: skip
 ARRIVAL_SIGNALS = ("lateness",)
 LIST_SIGNALS = ("strategy", "list_popularity", "top_score")

@@ -21,6 +21,7 @@ from monitoring.live import LiveModel
 from monitoring.pace import Pace, rate, volume
 from monitoring.quality import record_of
 from monitoring.reference import Reference, reference
+from monitoring.refused import compare_refused
 from monitoring.signals import ARRIVAL_SIGNALS, EVENT_SIGNALS, LIST_SIGNALS, Finding
 from monitoring.window import (
     Window,
@@ -54,7 +55,7 @@ class Traffic:
     """`report`: events; `arrival`: how they came in, and `lists`: served lists, where there is something to compare
     them with"""
     others: tuple[Finding, ...]
-    """What is no comparison of rows: `volume`, `quality`; without those of which nobody knows yet what is usual"""
+    """What is no comparison of rows: `volume`, `fields`, `quality`; but those of which nobody knows what is usual"""
     learnt: int
     """Events that the live model knows"""
     notes: tuple[str, ...]
@@ -93,7 +94,7 @@ def compare_traffic(
     with duckdb() as backend:
         received = read_events(connection, window, step_of(count_events(connection, window)))
         took, share = span(received["timestamp"]), params.monitoring.reference_share
-        learnt = reference(backend, gated, live, share, took, params.gate.events)
+        learnt = reference(backend, gated, live, share, took)
         return traffic_of(connection, received, learnt, window, live, params, paces)
 
 
@@ -143,7 +144,8 @@ def traffic_of(
         if page.left_out:
             notes.append(f"Not compared, for one side has no values: {', '.join(page.left_out)}.")
     came = volume(Pace(window, rate(count, window)), paces)
-    others = tuple(each for each in (came, fell) if each is not None)
+    refused = compare_refused(connection, window, policy)
+    others = tuple(each for each in (came, refused, fell) if each is not None)
     return Traffic(pages, others, learnt.learnt, tuple(notes))
 
 

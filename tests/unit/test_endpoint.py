@@ -20,7 +20,8 @@ from recloop.serving.engine import Engine
 from recloop.serving.impressions import impressions
 from recloop.serving.keys import KeyStore
 from recloop.serving.metrics import Metrics
-from recloop.serving.parsing import parse
+from recloop.serving.parsing import RefusedError, parse
+from recloop.serving.refusals import refusals
 from recloop.serving.schemas import EventsRequest, Limits, RecommendRequest
 from recloop.serving.traffic import Split
 from recloop.storage import connect, now_us
@@ -201,6 +202,19 @@ def test_a_key_that_is_revoked_and_a_split_do_not_wait_for_a_version_that_loads(
     assert worker.endpoint.describe().version == 2
     worker.endpoint.stop()
     database.dispose()
+
+
+def test_what_was_refused_is_counted_at_the_latest_when_it_stops(folder: Path) -> None:
+    worker = Worker(folder)
+    with pytest.raises(RefusedError) as caught:
+        parse(EventsRequest, b'{"events": [{}, {}]}', LIMITS)
+    worker.endpoint.count_refused(caught.value)
+    worker.endpoint.stop()
+    database = connect(f"sqlite:///{folder / 'recloop.db'}")
+    with database.connect() as connection:
+        rows = connection.execute(select(refusals.c.reason, refusals.c.events, refusals.c.requests)).all()
+    database.dispose()
+    assert rows == [("event_id: missing", 2, 1)]
 
 
 def test_what_was_seen_is_left_out_also_where_there_were_more_events_than_are_kept(folder: Path) -> None:

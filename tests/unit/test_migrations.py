@@ -25,11 +25,12 @@ from recloop.registry.history import championships
 from recloop.serving.events import events
 from recloop.serving.impressions import impressions
 from recloop.serving.keys import api_keys
+from recloop.serving.refusals import refusals
 from recloop.serving.tables import audit, forgotten, traffic
 from recloop.storage import connect, metadata
 from tests.conftest import ROOT
 
-TABLES = (alerts, api_keys, audit, championships, events, forgotten, impressions, traffic, verdicts)
+TABLES = (alerts, api_keys, audit, championships, events, forgotten, impressions, refusals, traffic, verdicts)
 BEFORE = """
 CREATE TABLE events (
     seq {long_key}, event_id TEXT NOT NULL, user_id TEXT NOT NULL, item_id TEXT NOT NULL, event TEXT NOT NULL,
@@ -183,6 +184,17 @@ def test_an_old_database_becomes_what_a_new_one_is(old_url: str) -> None:
             connection.exec_driver_sql(f"DROP TABLE {name}")
     with migrated(old_url) as database:
         assert described(database) == tables
+
+
+def test_a_database_of_the_revision_before_gets_the_table_of_refusals_and_keeps_the_rest(old_url: str) -> None:
+    with migrated(old_url) as database:
+        tables, rows = described(database), contents(database)
+        with database.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE refusals")
+            connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '0006'")  # noqa: S608
+    with migrated(old_url) as database:
+        assert described(database) == tables
+        assert contents(database) == rows
 
 
 def test_an_old_database_may_lack_the_tables_of_what_was_never_used(old_url: str) -> None:

@@ -22,7 +22,6 @@ from recloop.errors import StageError
 # Ten events before: six on a, three on b, one on c. The shares of more popular items, to the middle of the
 # item's own: a 3/10, b 7.5/10, c 9.5/10: deciles 4, 8 and 10.
 BEFORE = [("u1", "a")] * 6 + [("u2", "b")] * 3 + [("u2", "c")]
-ALLOWED = {"rating": (0.0, 200.0), "click": (0.0, 1.0)}
 KNOWS_ALL = LiveModel(version=1, since=0, newest=None, feedback_watermark=0)
 
 
@@ -74,7 +73,7 @@ def features(current: pa.Table, before: pa.Table, catalogue: pa.Table = CATALOGU
 
     learnt = ibis.memtable(before)
     found = event_features(
-        ibis.memtable(current), Known.before(learnt), Vocabulary.of(learnt, ibis.memtable(catalogue), ALLOWED)
+        ibis.memtable(current), Known.before(learnt), Vocabulary.of(learnt, ibis.memtable(catalogue))
     )
     return found.order_by("timestamp").to_pyarrow().to_pydict()
 
@@ -141,14 +140,6 @@ def test_many_values_are_compared_by_their_deciles() -> None:
     found = features(events(("u", "a", 9.5), ("u", "a", 10.0), ("u", "a", 55.0), ("u", "a", 1e6)), before)
 
     assert found["value"] == ["under 10", "10 to 20", "50 to 60", "from 90"]
-
-
-def test_an_event_without_a_value_or_with_one_that_is_not_allowed_is_told_apart() -> None:
-    current = events(("u", "a", 5.0), ("u", "a", None), ("u", "a", 1.0, "click"), ("u", "a", 2.0, "click"))
-
-    found = features(current, events(*BEFORE))["fields"]
-
-    assert found == ["whole", "no value", "whole", "value not allowed"]
 
 
 def test_a_lists_popularity_is_the_mean_of_its_items_and_unknown_ones_are_the_least_popular() -> None:
@@ -222,7 +213,7 @@ def write_gated(folder: Path, log: pa.Table, seqs: list[int | None] | None = Non
 def test_the_reference_is_the_last_stretch_described_by_what_came_before_it(tmp_path: Path, backend: Any) -> None:
     gated = write_gated(tmp_path, events(*BEFORE, ("u1", "a"), ("u9", "d")))
 
-    found = reference(backend, gated, KNOWS_ALL, 0.15, 0, ALLOWED)  # of 12 events the last two
+    found = reference(backend, gated, KNOWS_ALL, 0.15, 0)  # of 12 events the last two
 
     assert found.events == 2
     rows = found.features.order_by("timestamp").to_pyarrow().to_pydict()
@@ -239,8 +230,8 @@ def test_the_same_events_have_the_same_features_as_reference_and_as_traffic(
     monkeypatch.setattr(module, "PIECES", 1)
     later = events(("u1", "a"), ("u9", "d", 5.0), ("u9", "b"), since=10)
     whole = pa.concat_tables([events(*BEFORE), later])
-    as_reference = reference(backend, write_gated(tmp_path / "whole", whole), KNOWS_ALL, 0.2, 0, ALLOWED)
-    knowing = reference(backend, write_gated(tmp_path / "before", events(*BEFORE)), KNOWS_ALL, 0.2, 0, ALLOWED)
+    as_reference = reference(backend, write_gated(tmp_path / "whole", whole), KNOWS_ALL, 0.2, 0)
+    knowing = reference(backend, write_gated(tmp_path / "before", events(*BEFORE)), KNOWS_ALL, 0.2, 0)
 
     as_traffic = event_features(ibis.memtable(later), knowing.known, as_reference.vocabulary)
 
@@ -254,7 +245,7 @@ def test_only_what_the_live_model_knows_is_in_the_reference(tmp_path: Path, back
     gated = write_gated(tmp_path, events(*BEFORE), seqs)
     live = LiveModel(version=1, since=0, newest=6_000_000, feedback_watermark=5)
 
-    known = reference(backend, gated, live, 0.3, 0, ALLOWED).known
+    known = reference(backend, gated, live, 0.3, 0).known
 
     # Of seconds 0 to 9: those up to 6. Row 8 (seq 5) is too new, row 9 (seq 6) unknown twice over.
     assert dict(known.users.to_pyarrow().to_pandas()[["user_id", "earlier"]].to_numpy().tolist()) == {
@@ -262,7 +253,7 @@ def test_only_what_the_live_model_knows_is_in_the_reference(tmp_path: Path, back
         "u2": 1,
     }
     live = LiveModel(version=1, since=0, newest=None, feedback_watermark=5)
-    known = reference(backend, gated, live, 0.3, 0, ALLOWED).known
+    known = reference(backend, gated, live, 0.3, 0).known
     assert dict(known.users.to_pyarrow().to_pandas()[["user_id", "earlier"]].to_numpy().tolist()) == {
         "u1": 6,
         "u2": 3,
@@ -271,27 +262,27 @@ def test_only_what_the_live_model_knows_is_in_the_reference(tmp_path: Path, back
 
 def test_a_missing_table_is_named_with_what_brings_it_back(tmp_path: Path, backend: Any) -> None:
     with pytest.raises(StageError, match=r"interactions\.parquet is missing\n.*`dvc pull`"):
-        reference(backend, tmp_path, KNOWS_ALL, 0.2, 0, ALLOWED)
+        reference(backend, tmp_path, KNOWS_ALL, 0.2, 0)
 
 
 def test_a_truncated_table_is_named(tmp_path: Path, backend: Any) -> None:
     path = write_gated(tmp_path, events(*BEFORE)) / "interactions.parquet"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(StageError, match=r"interactions\.parquet is damaged"):
-        reference(backend, tmp_path, KNOWS_ALL, 0.2, 0, ALLOWED)
+        reference(backend, tmp_path, KNOWS_ALL, 0.2, 0)
 
 
 def test_a_table_that_lacks_a_column_is_named(tmp_path: Path, backend: Any) -> None:
     write_gated(tmp_path, events(*BEFORE))
     pq.write_table(events(*BEFORE), tmp_path / "interactions.parquet")
     with pytest.raises(StageError, match=r"interactions\.parquet has no column feedback_seq"):
-        reference(backend, tmp_path, KNOWS_ALL, 0.2, 0, ALLOWED)
+        reference(backend, tmp_path, KNOWS_ALL, 0.2, 0)
 
 
 def test_data_that_the_model_does_not_know_is_no_reference(tmp_path: Path, backend: Any) -> None:
     gated = write_gated(tmp_path, events(*BEFORE), list(range(1, 11)))
     with pytest.raises(StageError, match="no event that model version 1 knows"):
-        reference(backend, gated, KNOWS_ALL, 0.2, 0, ALLOWED)
+        reference(backend, gated, KNOWS_ALL, 0.2, 0)
 
 
 def test_events_without_an_order_in_time_are_no_reference(tmp_path: Path, backend: Any) -> None:
@@ -299,4 +290,4 @@ def test_events_without_an_order_in_time_are_no_reference(tmp_path: Path, backen
     one_time = pa.array([0] * 10).cast(INTERACTIONS.field("timestamp").type)
     gated = write_gated(tmp_path, log.set_column(4, INTERACTIONS.field("timestamp"), one_time))
     with pytest.raises(StageError, match="one and the same time"):
-        reference(backend, gated, KNOWS_ALL, 0.2, 0, ALLOWED)
+        reference(backend, gated, KNOWS_ALL, 0.2, 0)

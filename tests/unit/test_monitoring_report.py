@@ -26,6 +26,7 @@ from recloop.exclusive import Lock
 from recloop.project import Project
 from recloop.serving.events import events
 from recloop.serving.impressions import impressions
+from recloop.serving.refusals import ADD
 from recloop.storage import connect
 from tests.shop import change_params
 
@@ -284,7 +285,7 @@ def test_the_verdict_and_its_report_are_kept(project: Project) -> None:
     assert "Served lists were not compared" in text
     assert "<script src=" not in text and "<link" not in text  # it opens without a network
     snapshot = json.loads(page.with_suffix(".json").read_text())
-    assert len(snapshot["metric_results"]) == 10  # nine signals, and how many drifted
+    assert len(snapshot["metric_results"]) == 9  # eight signals, and how many drifted
 
 
 @evidently
@@ -325,6 +326,23 @@ def take(project: Project, at: int, share: float, count: int = 1500) -> None:
         ]
         connection.execute(insert(events), rows)
     database.dispose()
+
+
+@evidently
+def test_where_many_more_events_are_refused_than_before_somebody_is_told_why(project: Project) -> None:
+    """Of 1,500 events and some: none, five, and then a tenth."""
+    found = []
+    for start, refused in ((SINCE, 0), (SINCE + 2 * HOUR, 5), (SINCE + 4 * HOUR, 166)):
+        receive(project, World(), start, 1500)
+        database = connect(project.database_url)
+        with database.begin() as connection:
+            row = {"hour": start, "reason": "value: missing", "events": refused, "requests": refused}
+            connection.execute(ADD, row)
+        database.dispose()
+        found.append(monitor(project, lambda now=start + 2 * HOUR: now))
+
+    assert [(verdict.verdict, drifted(verdict)) for verdict in found] == [("ok", []), ("ok", []), ("warn", ["fields"])]
+    assert "refused 0.2% → 10.0%; value: missing 0.2% → 10.0%" in found[-1].reasons[0]
 
 
 @evidently

@@ -179,6 +179,14 @@ def test_one_bad_event_keeps_the_whole_batch_out(endpoint: Endpoint, client: Cli
     assert endpoint.rows("SELECT 1 FROM events WHERE event_id LIKE 'whole-%'") == []
 
 
+def test_a_refused_event_is_counted_by_what_is_wrong_with_it(endpoint: Endpoint, client: Client) -> None:
+    counted = "SELECT COALESCE(SUM(events), 0), COALESCE(SUM(requests), 0) FROM refusals WHERE reason = ?"
+    (before,) = endpoint.rows(counted, "request_id: malformed")
+    status, _ = client.post("/events", {"events": [event(f"why-{n}", request_id=n) for n in range(3)] + [event("ok")]})
+    assert status == 422
+    until(lambda: endpoint.rows(counted, "request_id: malformed") == [(before[0] + 3, before[1] + 1)], 15)
+
+
 def test_without_its_database_it_says_so_and_recommends_on(endpoint: Endpoint, client: Client) -> None:
     endpoint.rows("ALTER TABLE events RENAME TO away")
     try:

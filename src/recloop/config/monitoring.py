@@ -56,7 +56,7 @@ class Watching(Section):
     value: Watched = Watched(matters=0.1)
     """The events' values."""
     fields: Watched = Watched(matters=0.05, severity="warn")
-    """Events without a value, or with one that `gate.events` does not allow."""
+    """Share of events that the endpoint refused, for a field that is missing or not as it may be."""
     session_length: Watched = Watched(matters=0.1)
     """How many events a visit has."""
     repeats: Watched = Watched(matters=0.1)
@@ -102,7 +102,7 @@ class Monitoring(Section):
     signals: Watching = Watching()
     false_alarms: float = Field(default=0.005, gt=0, lt=0.5)
     """Of windows in which nothing has changed, the share in which some signal of a page may drift by chance; and as
-    many again in which `quality` may."""
+    many again in which `quality` may, and `fields`."""
     new_data: float | None = Field(default=0.2, gt=0)
     """So many new events, as a share of those that the live model learnt, are a reason to retrain; null: never."""
     cooldown_hours: Hours = 6.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Text, column, inspect, select, table
 
-NEWEST = "0006"
+NEWEST = "0007"
 """The last file in `versions/`"""
 VERSION_TABLE = "recloop_version"
 """Not Alembic's usual name: Optuna keeps its own revision under that, in the same SQLite file."""

@@ -171,7 +171,11 @@ class App:
 
     async def events(self, call: Call) -> bytes:
         """`POST /events`"""
-        request = self._parse(EventsRequest, call)
+        try:
+            request = self._parse(EventsRequest, call)
+        except RefusedError as error:
+            self._served().count_refused(error)
+            raise
         self._access.charge(call.caller, len(request.events) - 1, paid=1)
         return _json(await self._served().record(request))
 

@@ -25,8 +25,10 @@ from recloop.serving.keys import KeyRing, KeyStore
 from recloop.serving.lineup import Lineup
 from recloop.serving.listing import allowed_by, allowed_by_both
 from recloop.serving.metrics import Metrics
+from recloop.serving.parsing import RefusedError
 from recloop.serving.people import Forgotten, People
 from recloop.serving.popularity import PopularNow
+from recloop.serving.refusals import Refusals
 from recloop.serving.rerank import allowed_items
 from recloop.serving.schemas import (
     ChallengerAnswer,
@@ -53,6 +55,8 @@ EVENTS_SECONDS = 0.25
 """How often events that other processes took are looked for"""
 EVENT_QUEUE = 10_000
 """Events that may wait to be stored; requests that come on top are told to try again"""
+REFUSALS_SECONDS = 5.0
+"""How often counts of refused events are written"""
 LATE_SECONDS = 5.0
 """After so long every list has been written that any process had in its hands when a person was forgotten"""
 HALF_LIVES_READ = 10
@@ -73,6 +77,7 @@ class Endpoint:
         self._serving, self._metrics, self._database = serving, metrics, database
         self._events = EventStore(database)
         self._writer = EventWriter(self._events, limit=EVENT_QUEUE)
+        self._refusals = Refusals(database)
         self._people = People(database)
         self._keys = KeyStore(database)
         self._sessions = Sessions(serving.max_history)
@@ -95,6 +100,7 @@ class Endpoint:
             Following(self.follow_events, min(EVENTS_SECONDS, serving.poll_seconds), metrics.unfollowed.inc),
             Following(self.follow_orders, serving.poll_seconds, metrics.unfollowed.inc),
             Following(self.follow_versions, serving.poll_seconds, metrics.unfollowed.inc),
+            Following(self._refusals.write, REFUSALS_SECONDS, metrics.unfollowed.inc, at_last=True),
         )
         self._looking = threading.Lock()
 
@@ -194,6 +200,10 @@ class Endpoint:
         self._metrics.events.inc(len(stored.new))
         self._metrics.duplicates.inc(len(stored.duplicates))
         return EventsAnswer(stored=len(stored.new), duplicates=list(stored.duplicates))
+
+    def count_refused(self, error: RefusedError) -> None:
+        """Count events that are refused for what is in them: in memory, to be written in REFUSALS_SECONDS."""
+        self._refusals.count(error)
 
     def describe(self) -> ModelAnswer:
         """What is live.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 
 from recloop.config import describe_fault
 from recloop.serving.schemas import Limits, Request
@@ -25,6 +26,8 @@ class RefusedError(Exception):
         message, remedy: why, and how to put it right.
         retry_after: seconds after which it may be sent again.
         header: one more for the answer.
+        faults: all that pydantic found wrong, where it did.
+        content: what they are in, where it is JSON.
     """
 
     def __init__(
@@ -35,10 +38,13 @@ class RefusedError(Exception):
         *,
         retry_after: float | None = None,
         header: tuple[bytes, bytes] | None = None,
+        faults: Sequence[ErrorDetails] = (),
+        content: Any = None,
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.remedy = status, message, remedy
         self.retry_after, self.header = retry_after, header
+        self.faults, self.content = faults, content
 
 
 def parse(model: type[R], body: bytes, limits: Limits) -> R:
@@ -65,7 +71,9 @@ def parse(model: type[R], body: bytes, limits: Limits) -> R:
     lines = [describe_fault(model, fault) for fault in faults[:SHOWN_FAULTS]]
     if len(faults) > SHOWN_FAULTS:
         lines.append(f"and {len(faults) - SHOWN_FAULTS} more")
-    raise RefusedError(422, "; ".join(lines), "correct the request; `/docs.json` describes it")
+    raise RefusedError(
+        422, "; ".join(lines), "correct the request; `/docs.json` describes it", faults=faults, content=content
+    )
 
 
 def _most_names(content: Any) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic import ValidationInfo as Info
 from pydantic import field_validator as check
+from pydantic_core import PydanticCustomError
 
 from recloop.serving.schemas.base import Answer, Context, Id, Request
 from recloop.serving.schemas.limits import at_most, limits_of
@@ -73,7 +74,8 @@ class EventRequest(Request):
     @classmethod
     def _may_occur(cls, event: str, info: Info) -> str:
         if event not in (known := limits_of(info).events):
-            raise ValueError(f"should be one of {', '.join(known)}: gate.events in params.yaml says which may occur")
+            message = f"should be one of {', '.join(known)}: gate.events in params.yaml says which may occur"
+            raise PydanticCustomError("not_allowed", message)
         return event
 
     @check("value")
@@ -85,14 +87,16 @@ class EventRequest(Request):
             raise ValueError(f"is missing: a rating has one, from {lowest:g} to {highest:g}")
         value = 1.0 if value is None else value
         if not lowest <= value <= highest:
-            raise ValueError(f"should lie between {lowest:g} and {highest:g} for a {event}: gate.events in params.yaml")
+            message = f"should lie between {lowest:g} and {highest:g} for a {event}: gate.events in params.yaml"
+            raise PydanticCustomError("out_of_range", message)
         return value
 
     @check("timestamp")
     @classmethod
     def _within_reason(cls, timestamp: int | None, info: Info) -> int | None:
         if timestamp is not None and not 0 <= timestamp <= limits_of(info).now_us() + DAY_US:
-            raise ValueError("should lie between 1970 and tomorrow; a number is in seconds, not milliseconds")
+            message = "should lie between 1970 and tomorrow; a number is in seconds, not milliseconds"
+            raise PydanticCustomError("out_of_range", message)
         return timestamp
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationInfo as Info
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from recloop.config import Gate, Serving
@@ -53,5 +54,6 @@ def limits_of(info: Info) -> Limits:
 def at_most(values: Any, limits: Limits, what: str) -> Any:
     """Refuse a list that is too long before its entries are looked at."""
     if isinstance(values, list) and len(values) > limits.max_history:
-        raise ValueError(f"should hold at most {limits.max_history} {what} (serving.max_history), not {len(values)}")
+        message = f"should hold at most {limits.max_history} {what} (serving.max_history), not {len(values)}"
+        raise PydanticCustomError("too_many", message)
     return values
