@@ -20,7 +20,7 @@ import argparse
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,34 +72,47 @@ def main() -> None:
     told.add_argument(
         "--processes", type=int, default=2, help="nothing is timed, so that they do not disturb each other"
     )
+    told.add_argument(
+        "--drifts", nargs="+", choices=[*DRIFTS], default=[*DRIFTS], help="what was measured of the others is kept"
+    )
     told.add_argument("--table", action="store_true", help="print what was measured last")
     given = told.parse_args()
     if not given.table:
         if given.data is None:
             told.error("--data is needed: a folder with MovieLens' ratings.csv and movies.csv")
-        write("monitoring", measure(given.data, given.windows, given.repeats, given.processes))
+        found = measure(given.data, given.windows, given.repeats, given.processes, given.drifts)
+        write("monitoring", with_others(found, read("monitoring")))
     show(read("monitoring"))
 
 
-def measure(folder: Path, windows: int, repeats: int, processes: int) -> dict[str, Any]:
-    """All periods."""
+def with_others(found: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """What was found, with what was measured before of the drifts that are not in it."""
+    for key in ("detection_rate", "delay_windows", "seen_by", "seen_by_nothing_else", "sizes"):
+        both = before.get(key, {}) | found[key]
+        found[key] = {kind: both[kind] for kind in DRIFTS if kind in both}
+    found["detection_rate_middle"] = float(np.mean([sizes["middle"] for sizes in found["detection_rate"].values()]))
+    return found
+
+
+def measure(folder: Path, windows: int, repeats: int, processes: int, kinds: Collection[str]) -> dict[str, Any]:
+    """All periods, with these drifts."""
     periods = max(-(-windows // WINDOWS), repeats)
     found: list[Found] = []
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        jobs = [pool.submit(examine, folder, seed, drifts=seed < repeats) for seed in range(periods)]
+        jobs = [pool.submit(examine, folder, seed, kinds if seed < repeats else ()) for seed in range(periods)]
         for job in jobs:
             found.append(job.result())
             alarms = sum(bool(signals) for each in found for signals in each.calm)
             print(f"{len(found)} of {periods} periods: {alarms} false alarms", flush=True)
     calm = [signals for each in found for signals in each.calm]
     delays = {
-        kind: {size: [each.delays[kind][size] for each in found if each.delays] for size in SIZES} for kind in DRIFTS
+        kind: {size: [each.delays[kind][size] for each in found if each.delays] for size in SIZES} for kind in kinds
     }
     rates = {
         kind: {size: float(np.mean([delay == 1 for delay in each])) for size, each in sizes.items()}
         for kind, sizes in delays.items()
     }
-    seen = {kind: [each.seen_by[kind] for each in found if each.seen_by] for kind in DRIFTS}
+    seen = {kind: [each.seen_by[kind] for each in found if each.seen_by] for kind in kinds}
     return {
         "data": folder.name,
         "settings": {
@@ -111,7 +124,6 @@ def measure(folder: Path, windows: int, repeats: int, processes: int) -> dict[st
         "false_alarm_rate": float(np.mean([bool(signals) for signals in calm])),
         "false_alarms_by_signal": dict(Counter(name for signals in calm for name in signals).most_common()),
         "detection_rate": rates,
-        "detection_rate_middle": float(np.mean([sizes["middle"] for sizes in rates.values()])),
         "delay_windows": {
             kind: [Counter(sizes["middle"])[number] for number in (1, 2, 3, None)] for kind, sizes in delays.items()
         },
@@ -121,12 +133,12 @@ def measure(folder: Path, windows: int, repeats: int, processes: int) -> dict[st
         "seen_by_nothing_else": {
             kind: dict(Counter(each[0] for each in sets if len(each) == 1).most_common()) for kind, sets in seen.items()
         },
-        "sizes": {kind: dict(zip(SIZES, drift.shares, strict=True)) for kind, drift in DRIFTS.items()},
+        "sizes": {kind: dict(zip(SIZES, DRIFTS[kind].shares, strict=True)) for kind in kinds},
     }
 
 
-def examine(folder: Path, seed: int, *, drifts: bool) -> Found:
-    """One period: its windows as they are, and with every drift."""
+def examine(folder: Path, seed: int, kinds: Collection[str]) -> Found:
+    """One period: its windows as they are, and with every drift of `kinds`."""
     period = period_of(*load(folder), np.random.default_rng(seed))
     with tempfile.TemporaryDirectory(prefix="recloop-bench-") as scratch, duckdb() as backend:
         watch = _Watch(period, Path(scratch), backend)
@@ -134,7 +146,9 @@ def examine(folder: Path, seed: int, *, drifts: bool) -> Found:
             calm = [watch.judged(connection, number, period.window(number)) for number in range(WINDOWS)]
         delays: dict[str, dict[str, int | None]] = {}
         seen_by = {}
-        for place, (kind, drift) in enumerate(DRIFTS.items() if drifts else ()):
+        for place, (kind, drift) in enumerate(DRIFTS.items()):
+            if kind not in kinds:
+                continue
             delays[kind] = {}
             for size, share in zip(SIZES, drift.shares, strict=True):
                 rng = np.random.default_rng([seed, place, round(1000 * share)])
