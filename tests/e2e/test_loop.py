@@ -230,9 +230,9 @@ def one_product_by_robots() -> list[Visit]:
 
 
 def _learnt(project: Project) -> dict[str, object]:
-    """What comes after the gate, in the folders and in what DVC says of the stages."""
+    """What comes after the gate and is not of the snapshot, in the folders and in what DVC says of the stages."""
     lock = YAML(typ="safe").load(project.root / "dvc.lock")["stages"]
-    stages = {name: stage for name, stage in lock.items() if name not in ("ingest", "feedback")}
+    stages = {name: stage for name, stage in lock.items() if name not in ("ingest", "feedback", "warm")}
     return {"stages": stages} | {
         name: sha256(project.root / name) for name in ("data/gated", "data/prepared", "models")
     }

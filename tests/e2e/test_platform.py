@@ -115,6 +115,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("platform")
     root = clone_checkout(folder / "clone")
     (root / "dvc.yaml").write_text(STAGES)
+    change_params(root, {"train.warm_start": False})  # for which there would be a stage
     (root / "stage.sh").write_text(STAGE)
     make_champion(Project(root))
     write_model(make_project(root / "better"), "d")

@@ -174,7 +174,9 @@ def test_a_window_is_judged_when_it_is_long_or_full(events: int, hours: float, r
 
 
 def test_every_signal_has_a_setting_and_every_setting_a_signal() -> None:
-    assert {*EVENT_SIGNALS, *ARRIVAL_SIGNALS, *LIST_SIGNALS, "volume", "fields", "quality"} == set(Watching.model_fields)
+    assert {*EVENT_SIGNALS, *ARRIVAL_SIGNALS, *LIST_SIGNALS, "volume", "fields", "quality"} == set(
+        Watching.model_fields
+    )
 
 
 @pytest.mark.parametrize(

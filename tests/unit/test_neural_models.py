@@ -30,7 +30,9 @@ NAMES = (*ORDERED, *BAGS)
 
 def learnt(name: str, params: dict[str, Any], histories: list[list[int]], items: int, **train: Any) -> Predictor:
     settings = Train(
-        **({"lr": 0.03, "epochs": 12, "patience": 25, "batch_tokens": 128, "max_history": 10, "threads": 1} | train)
+        **({"lr": 0.03, "epochs": 12, "patience": 25, "batch_tokens": 128, "max_history": 10} | train),
+        average=0.0,  # so few steps have no mean
+        threads=1,
     )
     evaluate = Evaluate(exclude_seen=False)
     model = fit(name, prepared_of(histories, items=items), settings, evaluate, params, progress=False).model

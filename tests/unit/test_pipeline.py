@@ -25,6 +25,7 @@ from recloop.pipeline.snapshot import snapshot
 from recloop.project import Project
 from recloop.serving.events import Event, EventStore
 from recloop.storage import connect
+from tests.shop import change_params
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +56,7 @@ def project(tmp_path: Path) -> Project:
     Repo.init(str(tmp_path), no_scm=True).close()
     (tmp_path / "dvc.yaml").write_text(DVC_YAML)
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    change_params(tmp_path, {"train.warm_start": False})  # for which there would be a stage
     script(tmp_path, "echo one > made.txt")
     return Project(tmp_path)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from recloop.data.warm import ensure_warm
 from recloop.errors import ConfigError, RegistryError, StageError
 from recloop.files import sha256
 from recloop.project import Project
@@ -276,6 +277,7 @@ def test_the_stages_write_the_same_bytes_with_and_without_mlflow(
         stages.evaluate(project, "mf")
         return sha256(project.model("mf")), sha256(project.reports)
 
+    ensure_warm(project.warm)
     with_mlflow = outputs()
     assert "warning" not in capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
