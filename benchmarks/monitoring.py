@@ -41,8 +41,9 @@ from monitoring.backend import duckdb
 from monitoring.pace import Pace, rate
 from monitoring.policy import Judgement, judge
 from monitoring.reference import Reference, reference
+from monitoring.seen import look
 from monitoring.traffic import span, traffic_of
-from monitoring.window import Window, count_events, read_events
+from monitoring.window import Window, count_events
 from recloop.config import MovieLens100K, Params
 from recloop.storage import connect
 
@@ -202,12 +203,12 @@ class _Watch:
         store(connection, came)
         ends = self._period.ends
         window = Window(ends[EARLIER + number], ends[EARLIER + number + 1])
-        received = read_events(connection, window)
+        seen = look(self._backend, connection, window, LIVE, PARAMS)
         paces = [
             Pace(each, rate(count_events(connection, each), each))
             for each in (Window(ends[place], ends[place + 1]) for place in range(EARLIER + number))
         ]
-        traffic = traffic_of(connection, received, self._against(received), window, LIVE, PARAMS, paces)
+        traffic = traffic_of(connection, seen, self._against(seen.received), LIVE, PARAMS, paces)
         return judge(traffic.findings, PARAMS.monitoring.signals)
 
     def _against(self, received: Any) -> Reference:

@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+
 from monitoring.known import Known, Vocabulary
+from monitoring.window import HOUR
 
 if TYPE_CHECKING:
     from ibis.expr.types import StringValue, Table, TimestampColumn, Value
@@ -25,6 +29,8 @@ EACH = 10
 """Rows of one session that are looked at, at most"""
 LENGTHS = (0, 3, 10, 30, 100, 300)
 LENGTH_NAMES = ("1 to 2", "3 to 9", "10 to 29", "30 to 99", "100 to 299", "300 or more")
+LATENESS = {60_000_000: "within a minute", HOUR: "within an hour", 24 * HOUR: "within a day"}
+"""µs, one more than so late → what it is called"""
 PAUSE_SECONDS = 1800
 """A longer pause ends a session."""
 
@@ -80,6 +86,23 @@ def event_features(events: Table, known: Known, vocabulary: Vocabulary, fresh: F
         repeats=(rows.before_of_item > 0).ifelse("again in the session", "first in the session"),
     )
     return _thinned(features)
+
+
+def arrivals(events: pa.Table) -> Table:
+    """How late events came in, a row for each degree of it that a user's events of one hour had: user_id, timestamp
+    and session (the hour), lateness.
+
+    Args:
+        events: as `window.read_events` has them.
+    """
+    import ibis
+
+    came = events["received_at"].to_numpy()
+    late = came - events["timestamp"].cast(pa.int64()).to_numpy()
+    grades = np.array([*LATENESS.values(), "later"])[np.searchsorted([*LATENESS], late, side="right")]
+    hours = pa.array(came - came % HOUR).cast(pa.timestamp("us", tz="UTC"))
+    rows = pa.table({"user_id": events["user_id"], "lateness": grades, "timestamp": hours, "session": hours})
+    return ibis.memtable(rows).distinct()
 
 
 def list_features(lists: Table, known: Known, score_edges: Sequence[float]) -> Table:

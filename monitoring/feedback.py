@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from sqlalchemy import Connection, Select, Text, cast, func, select
 
-from monitoring.window import Window, count_events, every_user, step_of
-from recloop.serving.events import DISMISS, events
+from monitoring.window import Window, count_events, every_user, read_events, step_of
+from recloop.serving.events import DISMISS
 from recloop.serving.impressions import impressions
 
 if TYPE_CHECKING:
@@ -44,16 +44,6 @@ LISTS = pa.schema(
         "history_length": pa.int64(),
     }
 )
-EVENTS = pa.schema(
-    {
-        "event": pa.int64(),
-        "user_id": pa.string(),
-        "item_id": pa.string(),
-        "kind": pa.string(),
-        "received_at": pa.int64(),
-        "names": pa.string(),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class Feedback:
     """The lists of a window, and what users did with them."""
 
     lists: Table
-    """list, user_id, version, variant, strategy, history_length, length: how many items it has"""
+    """list, user_id, served_at, version, variant, strategy, history_length, length: how many items it has"""
     places: Table
     """list, place (from 0), item_id, chance: with which probability chance put the item there; null: it had no hand"""
     acts: Table
@@ -81,18 +71,30 @@ def read_feedback(backend: Backend, connection: Connection, window: Window, attr
         window: one that is closed: it ended at least `attribution` ago, so that nothing more can come of its lists.
         attribution: µs.
     """
+    until = Window(window.start, window.end + attribution)
+    step = step_of(count_events(connection, until))
+    acts = read_events(connection, until, step)
+    return feedback_of(backend, connection, acts, step, window, attribution)
+
+
+def feedback_of(
+    backend: Backend, connection: Connection, acts: pa.Table, step: int, window: Window, attribution: int
+) -> Feedback:
+    """The same, with the events at hand.
+
+    Args:
+        backend, connection, window, attribution: as `read_feedback` has them.
+        acts: from the window's start to `attribution` after its end, as `window.read_events` has them.
+        step: of every how manieth user they are.
+    """
     # Lists before and after the window are read, too: what counts for one of them does not count for one of these.
-    until = window.end + attribution
     shown = (
         impressions.c.served_at >= window.start - attribution,
-        impressions.c.served_at < until,
+        impressions.c.served_at < window.end + attribution,
         impressions.c.user_id.is_not(None),
     )
-    counted = select(func.count()).select_from(impressions).where(*shown)
-    step = max(
-        step_of(ROWS_OF_A_LIST * int(connection.execute(counted).scalar_one())),
-        step_of(count_events(connection, Window(window.start, until))),
-    )
+    counted = int(connection.execute(select(func.count()).select_from(impressions).where(*shown)).scalar_one())
+    step *= step_of(ROWS_OF_A_LIST * counted // step)  # their users are among those whose events there are
     lists = select(
         impressions.c.seq,
         impressions.c.request_id,
@@ -105,21 +107,7 @@ def read_feedback(backend: Backend, connection: Connection, window: Window, attr
         cast(impressions.c.chances, Text),
         impressions.c.history_length,
     ).where(*shown, *every_user(step, impressions.c.user_id))
-    acts = select(
-        events.c.seq,
-        events.c.user_id,
-        events.c.item_id,
-        events.c.event,
-        events.c.received_at,
-        events.c.request_id,
-    ).where(
-        events.c.received_at >= window.start,
-        events.c.received_at < until,
-        events.c.event != DISMISS,
-        *every_user(step, events.c.user_id),
-    )
-    found = attributed(backend, _read(connection, lists, LISTS), _read(connection, acts, EVENTS), window, attribution)
-    return replace(found, step=step)
+    return replace(attributed(backend, _read(connection, lists, LISTS), acts, window, attribution), step=step)
 
 
 def attributed(backend: Backend, lists: pa.Table, acts: pa.Table, window: Window, attribution: int) -> Feedback:
@@ -127,14 +115,16 @@ def attributed(backend: Backend, lists: pa.Table, acts: pa.Table, window: Window
 
     Args:
         backend: an Ibis DuckDB backend.
-        lists: of the schema LISTS; from the window's start to `attribution` after its end.
-        acts: of the schema EVENTS; as long.
+        lists: of the schema LISTS; from `attribution` before the window's start to as long after its end.
+        acts: from the window's start to `attribution` after its end, as `window.read_events` has them.
         window: whose lists come out.
         attribution: µs.
     """
     import ibis
 
-    made, done = ibis.memtable(lists), ibis.memtable(acts)
+    made = ibis.memtable(lists)
+    came = ibis.memtable(acts.select(["seq", "user_id", "item_id", "event", "received_at", "request_id"]))
+    done = came.filter(came.event != DISMISS).rename(kind="event", event="seq", names="request_id")
     made = made.mutate(items=made["items"].cast("json").cast("array<string>"))
     made = made.mutate(length=made["items"].length())
     unnested = made.select(
@@ -166,7 +156,9 @@ def attributed(backend: Backend, lists: pa.Table, acts: pa.Table, window: Window
     found = _made(backend, counted.select("list", "place", "kind", "unseen").distinct())
     kinds = found.filter(~found.unseen).select("kind").distinct().order_by("kind").kind.execute()
     return Feedback(
-        lists=inside.select("list", "user_id", "version", "variant", "strategy", "history_length", "length"),
+        lists=inside.select(
+            "list", "user_id", "served_at", "version", "variant", "strategy", "history_length", "length"
+        ),
         places=places.semi_join(inside, "list").select("list", "place", "item_id", "chance"),
         acts=found.drop("unseen"),
         kinds=tuple(kinds),

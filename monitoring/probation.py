@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from monitoring.backend import duckdb
+from monitoring.feedback import read_feedback
 from monitoring.live import LiveModel
-from monitoring.quality import compare_versions, record_of, shown_to_enough
+from monitoring.quality import Record, compare_versions, record_of, shown_to_enough
+from monitoring.tallies import Tallies
 from monitoring.window import HOUR, Window, attribution_of, newest_event
 from recloop.config import Params
 
@@ -39,13 +42,13 @@ def worse_than_before(connection: Connection, params: Params, window: Window, li
         return None
     if live.rolled_back:  # what it took the place of is no measure for it
         return None
-    ours = record_of(connection, since_live, attribution, k, live.version)
+    ours = _record(connection, params, since_live, live.version)
     if ours is None or shown_to_enough(ours) < policy.min_events:
         return None
     length = since_live.end - since_live.start
     for back in (-(-length // DAY) * DAY, length):
         before = Window(live.since - back, live.since - back + length)
-        theirs = record_of(connection, before, attribution, k, live.previous)
+        theirs = _record(connection, params, before, live.previous)
         if theirs is not None and shown_to_enough(theirs) >= policy.min_events:
             break
     else:
@@ -59,3 +62,9 @@ def worse_than_before(connection: Connection, params: Params, window: Window, li
         f"NDCG@{k} of what was shown is {found.live:.4f} under version {live.version}, and was {found.before:.4f} "
         f"under version {live.previous}: {found.difference.mean:+.4f} [{low:+.4f}, {high:+.4f}]"
     )
+
+
+def _record(connection: Connection, params: Params, window: Window, version: int) -> Record | None:
+    with duckdb() as backend:
+        feedback = read_feedback(backend, connection, window, attribution_of(params.monitoring))
+        return record_of(Tallies(backend, feedback, params.serving.default_k), window, version)

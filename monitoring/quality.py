@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from sqlalchemy import Connection
 
-from monitoring.backend import duckdb
 from monitoring.draws import Draws, interval, ratio
-from monitoring.feedback import SHADOW, read_feedback
+from monitoring.feedback import SHADOW
 from monitoring.positions import corrected, looked_at, too_few
 from monitoring.tallies import PLACED, RANKED, Tallies, Tally
 from monitoring.window import Window
@@ -101,27 +100,24 @@ class Difference:
         return self.difference.high < 0
 
 
-def quality_of(connection: Connection, window: Window, attribution: int, k: int, clip: float, seed: int = 0) -> Quality:
+def quality_of(tallies: Tallies, window: Window, attribution: int, clip: float, seed: int = 0) -> Quality:
     """Judge the lists that were shown in `window`.
 
     Args:
-        connection: of the database with `impressions` and `events`.
+        tallies: of feedback that has them.
         window: one that is closed: it ended at least `attribution` ago.
         attribution: for so long an event counts for a list: µs.
-        k: places of a list that count.
         clip: the highest weight of an item in a place that is rarely looked at; at least 1.
         seed: of the users drawn for the intervals.
     """
-    with duckdb() as backend:
-        feedback = read_feedback(backend, connection, window, attribution)
-        tallies = Tallies(backend, feedback, k)
-        everything, groups, versions = tallies.by(), tallies.by("group"), tallies.by("version", "variant")
-    judge = _Judge({**everything, **groups, **versions}, k, clip, seed) if versions else None
+    by = partial(tallies.by, window)
+    everything, groups, versions = by(), by("group"), by("version", "variant")
+    judge = _Judge({**everything, **groups, **versions}, tallies.k, clip, seed) if versions else None
     return Quality(
         start=window.start,
         end=window.end,
         attribution=attribution,
-        k=k,
+        k=tallies.k,
         overall=judge.figures(()) if judge and everything else None,
         versions=tuple(
             VersionFigures(int(str(version)), str(variant), judge.figures((version, variant), shown=variant != SHADOW))
@@ -130,7 +126,7 @@ def quality_of(connection: Connection, window: Window, attribution: int, k: int,
         ),
         groups={str(name): judge.figures((name,)) for (name,) in groups if judge},
         looked_at=judge.looked_at if judge else None,
-        notes=_notes(feedback.step, judge),
+        notes=_notes(tallies.step, judge),
     )
 
 
@@ -140,14 +136,15 @@ def _notes(step: int, judge: _Judge | None) -> tuple[str, ...]:
     return tuple(note for note in (part, few) if note)
 
 
-def record_of(connection: Connection, window: Window, attribution: int, k: int, version: int) -> Record | None:
+def record_of(tallies: Tallies, window: Window, version: int) -> Record | None:
     """What users did with the lists of `version` that were shown in `window`; None where there were none.
 
     Args:
-        connection, window, attribution, k: as `quality_of` has them.
+        tallies: of feedback that has them.
+        window: one that is closed.
+        version: of the model that made them.
     """
-    with duckdb() as backend:
-        tally = Tallies(backend, read_feedback(backend, connection, window, attribution), k).by(version=version).get(())
+    tally = tallies.by(window, version=version).get(())
     return None if tally is None else Record(version, tally)
 
 

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Connection
 
-from monitoring.backend import duckdb
-from monitoring.feedback import SHADOW, Feedback, read_feedback
+from monitoring.feedback import SHADOW, Feedback
 from monitoring.live import LiveModel
 from monitoring.quiet import quiet
 from monitoring.reference import learnt
@@ -26,9 +24,10 @@ from monitoring.window import Window
 
 if TYPE_CHECKING:
     import pandas as pd
+    from ibis.backends.duckdb import Backend
     from ibis.expr.types import Table
 
-SAMPLE = 20_000
+SAMPLE = 10_000
 """About so many lists are looked at, at most."""
 PAIRS = 500_000
 """About so many pairs of a user and an item that the version has learnt from, at most"""
@@ -46,28 +45,24 @@ class Rows:
 
 
 def recsys_snapshot(
-    connection: Connection, gated: Path, live: LiveModel, window: Window, attribution: int, k: int
+    backend: Backend, feedback: Feedback, gated: Path, live: LiveModel, window: Window, k: int
 ) -> Any | None:
     """Evidently's snapshot of the lists of `live` that were shown in `window`; None where there were none.
 
     Args:
-        connection: of the database with `impressions` and `events`.
+        backend: an Ibis DuckDB backend, with the tables of the feedback.
+        feedback: on these lists, and maybe on others.
         gated: folder of the gated tables, which the version has learnt from.
         live: the version.
-        window, attribution, k: as `quality_of` has them.
+        window: one that is closed.
+        k: places of a list that count.
 
     Raises:
         StageError: the gated data is missing or damaged.
     """
-    with duckdb() as backend:
-        feedback = read_feedback(backend, connection, window, attribution)
-        events, items = learnt(backend, gated, live)
-        shown = _sampled(feedback, live.version)
-        lists = _with_lists(feedback, shown, items, k).to_pandas()
-        if lists.empty:
-            return None
-        pairs = _pairs(events).to_pandas()
-    return snapshot(_coded(lists, pairs), k)
+    events, items = learnt(backend, gated, live)
+    lists = _with_lists(feedback, _sampled(feedback, live.version, window), items, k).to_pandas()
+    return None if lists.empty else snapshot(_coded(lists, _pairs(events).to_pandas()), k)
 
 
 def snapshot(rows: Rows, k: int) -> Any:
@@ -95,9 +90,11 @@ def snapshot(rows: Rows, k: int) -> Any:
         )
 
 
-def _sampled(feedback: Feedback, version: int) -> Table:
+def _sampled(feedback: Feedback, version: int, window: Window) -> Table:
     """Every n-th list that the version showed, so that there are at most about SAMPLE."""
-    lists = feedback.lists.filter((feedback.lists.version == version) & (feedback.lists.variant != SHADOW))
+    lists = feedback.lists
+    lists = lists.filter(lists.served_at >= window.start, lists.served_at < window.end)
+    lists = lists.filter(lists.version == version, lists.variant != SHADOW)
     step = max(1, -(-int(lists.count().execute()) // SAMPLE))
     return lists.filter(lists.list % step == 0)
 

@@ -5,28 +5,34 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from typing import Literal
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, Engine
 
 from monitoring import verdicts
+from monitoring.backend import duckdb
 from monitoring.live import LiveModel, live_model
 from monitoring.moments import spoken
 from monitoring.pace import Pace, rate, usual_pace
 from monitoring.pages import write_pages
 from monitoring.policy import Judgement, judge, or_worse, quiet_until, with_new_data
 from monitoring.probation import worse_than_before
-from monitoring.quality import quality_of
+from monitoring.quality import Quality, quality_of
 from monitoring.recsys import recsys_snapshot
-from monitoring.traffic import compare_traffic
+from monitoring.seen import look
+from monitoring.traffic import Traffic, compare_traffic
 from monitoring.verdicts import Verdict
 from monitoring.window import HOUR, Window, attribution_of, count_events, count_new, newest_event
 from recloop.config import Monitoring
 from recloop.exclusive import Lock
 from recloop.project import Project
 from recloop.storage import connect, now_us
+
+if TYPE_CHECKING:
+    from ibis.backends.duckdb import Backend
 
 logger = logging.getLogger("recloop.monitoring")
 
@@ -66,24 +72,23 @@ def monitor(
     policy = project.params.monitoring
     live = live_model(project.live)
     at = clock()
-    with Lock(project.var / "monitor.lock", "a monitor"), _database(project) as database:
+    with Lock(project.var / "monitor.lock", "a monitor"), _database(project) as database, ExitStack() as stack:
         earlier = verdicts.judged(database, live.version, live.since, at, LOOKED_BACK)
         window = Window.after(earlier[0].window_to if earlier else None, at, live)
         paces = [Pace.of(verdict) for verdict in earlier]
-        traffic = quality = None
+        found: Found | None = None
         with database.connect() as connection:
             events = count_events(connection, window)
             judgement = not_yet(events, window, policy)
             if judgement is not None:
                 judgement = silent(connection, window, live, policy, paces) or judgement
             else:
-                traffic = compare_traffic(connection, project.gated, window, live, project.params, paces)
-                quality = quality_of(connection, *_of_lists(project, window, live), policy.clip)
+                found = find(stack.enter_context(duckdb()), connection, project, window, live, paces)
                 drifted = [{signal.name for signal in verdict.signals if signal.drifted} for verdict in earlier]
-                judgement = judge(traffic.findings, policy.signals, drifted)
+                judgement = judge(found.traffic.findings, policy.signals, drifted)
                 vain = verdicts.in_vain(database, live.version, live.since)
                 new = count_new(connection, live, max((each.asked_at or 0 for each in vain), default=0))
-                judgement = with_new_data(judgement, new, traffic.learnt, policy.new_data)
+                judgement = with_new_data(judgement, new, found.traffic.learnt, policy.new_data)
             # In every run, and not with the window alone: of a bad version there is to be no day more than it takes.
             if judgement.outcome != "silent":
                 judgement = or_worse(judgement, worse_than_before(connection, project.params, window, live))
@@ -98,21 +103,54 @@ def monitor(
             signals=judgement.signals,
             reasons=judgement.reasons,
             report=None,
-            quality=None if quality is None else json.loads(json.dumps(asdict(quality))),
+            quality=None if found is None else json.loads(json.dumps(asdict(found.quality))),
         )
         if verdict.wants_training:
             verdict = replace(verdict, acted=_waits(database, live, at, policy))
         verdict = verdicts.store(database, verdict)
         tell(verdict)
-        if pages and traffic is not None and quality is not None:
+        if pages and found is not None:
             try:
-                with database.connect() as connection:
-                    lists = recsys_snapshot(connection, project.gated, live, *_of_lists(project, window, live))
-                report = write_pages(project, verdict, traffic, quality, lists)
+                report = write_pages(project, verdict, found.traffic, found.quality, found.lists())
                 verdict = verdicts.note(database, verdict, report=report)
             except Exception as error:  # of Evidently's or of whatever lies under it: no page keeps anybody from acting
                 logger.error("the report on verdict %d is not whole: %s: %s", verdict.id, type(error).__name__, error)
         return verdict
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a window is judged by, and the pages on it are made of."""
+
+    traffic: Traffic
+    quality: Quality
+    lists: Callable[[], Any | None]
+    """Evidently's snapshot of the lists"""
+
+
+def find(
+    backend: Backend, connection: Connection, project: Project, window: Window, live: LiveModel, paces: Sequence[Pace]
+) -> Found:
+    """Look at the traffic of a window, and compare it with what was before.
+
+    Args:
+        backend: an Ibis DuckDB backend.
+        connection: to the database of the endpoint.
+        project: whose traffic.
+        window: what is judged.
+        live: the model that is served.
+        paces: of the windows that were judged before.
+
+    Raises:
+        StageError: the gated data is missing or damaged.
+    """
+    params, attribution = project.params, attribution_of(project.params.monitoring)
+    seen = look(backend, connection, window, live, params)
+    return Found(
+        traffic=compare_traffic(backend, connection, project.gated, seen, live, params, paces),
+        quality=quality_of(seen.tallies, seen.shown, attribution, params.monitoring.clip),
+        lists=partial(recsys_snapshot, backend, seen.feedback, project.gated, live, seen.shown, seen.tallies.k),
+    )
 
 
 def due(
@@ -255,12 +293,6 @@ def not_yet(events: int, window: Window, policy: Monitoring) -> Judgement | None
         )
         return Judgement("insufficient", reasons=(reason,))
     return None
-
-
-def _of_lists(project: Project, window: Window, live: LiveModel) -> tuple[Window, int, int]:
-    """Of which lists quality is judged with a window, for how long events count for them, and how many places."""
-    attribution = attribution_of(project.params.monitoring)
-    return window.shown(live, attribution), attribution, project.params.serving.default_k
 
 
 def _waits(database: Engine, live: LiveModel, at: int, policy: Monitoring) -> str | None:

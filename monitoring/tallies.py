@@ -15,6 +15,7 @@ import numpy as np
 
 from monitoring.feedback import SHADOW, Feedback
 from monitoring.positions import BY_CHANCE
+from monitoring.window import Window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,21 +58,23 @@ class Tallies:
     def __init__(self, backend: Backend, feedback: Feedback, k: int) -> None:
         from ibis.util import gen_name
 
-        self.k, self.kinds = k, feedback.kinds
+        self.k, self.kinds, self.step = k, feedback.kinds, feedback.step
         lists = per_list(feedback, k)
         self._lists = backend.create_table(gen_name("judged_lists"), lists, temp=True)
         self._places = backend.create_table(gen_name("judged_places"), _per_place(feedback, self._lists, k), temp=True)
 
-    def by(self, *columns: Column, version: int | None = None) -> dict[tuple[object, ...], Tally]:
+    def by(self, window: Window, *columns: Column, version: int | None = None) -> dict[tuple[object, ...], Tally]:
         """By the values of `columns`, in order; with none of them, there is one key, `()`, or none without lists.
 
         Lists that were made in shadow are among them only where it is by variant.
 
         Args:
+            window: when the lists were shown; the feedback's, or a part of it.
             columns: any of them, in any order.
             version: of the model that made the lists; None: whichever.
         """
-        lists, places = (_of(table, version, "variant" in columns) for table in (self._lists, self._places))
+        tables = (self._lists, self._places)
+        lists, places = (_of(table, window, version, "variant" in columns) for table in tables)
         names = [*RANKED, *(f"kind_{number}" for number in range(len(self.kinds)))]
         by_user = lists.group_by([*columns, "cluster"]).aggregate(
             lists=lists.count(), **{name: lists[name].cast("float64").sum() for name in names}
@@ -134,12 +137,13 @@ def _per_place(feedback: Feedback, lists: Table, k: int) -> Table:
     was_taken = rows.was_taken.fill_null(False)
     placed = (rows.chance < BY_CHANCE).fill_null(False) & (rows.length >= k)
     return rows.select(
-        "list", "version", "variant", "group", "cluster", "place",
+        "list", "served_at", "version", "variant", "group", "cluster", "place",
         taken=was_taken, placed=placed, placed_taken=placed & was_taken,
     )  # fmt: skip
 
 
-def _of(table: Table, version: int | None, with_shadow: bool) -> Table:
+def _of(table: Table, window: Window, version: int | None, with_shadow: bool) -> Table:
+    table = table.filter(table.served_at >= window.start, table.served_at < window.end)
     if version is not None:
         table = table.filter(table.version == version)
     return table if with_shadow else table.filter(table.variant != SHADOW)

@@ -12,32 +12,23 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection
 
-from monitoring.backend import duckdb
 from monitoring.compare import Comparison, compare
 from monitoring.fall import fall
-from monitoring.features import event_features, list_features, sampled
+from monitoring.features import arrivals, event_features, list_features, sampled
 from monitoring.known import Known
 from monitoring.live import LiveModel
 from monitoring.pace import Pace, rate, volume
 from monitoring.quality import record_of
 from monitoring.reference import Reference, reference
 from monitoring.refused import compare_refused
+from monitoring.seen import Seen
 from monitoring.signals import ARRIVAL_SIGNALS, EVENT_SIGNALS, LIST_SIGNALS, Finding
-from monitoring.window import (
-    Window,
-    attribution_of,
-    count_events,
-    count_lists,
-    read_earlier,
-    read_events,
-    read_lateness,
-    read_lists,
-    step_of,
-)
+from monitoring.window import Window, count_lists, read_earlier, read_lists, step_of
 from recloop.config import Monitoring, Params
 
 if TYPE_CHECKING:
     import pandas as pd
+    from ibis.backends.duckdb import Backend
     from ibis.expr.types import Table
 
 Sides = tuple["pd.DataFrame", "pd.DataFrame", tuple[str, ...]]
@@ -68,22 +59,24 @@ class Traffic:
 
 
 def compare_traffic(
+    backend: Backend,
     connection: Connection,
     gated: Path,
-    window: Window,
+    seen: Seen,
     live: LiveModel,
     params: Params,
     paces: Sequence[Pace],
 ) -> Traffic:
-    """Compare what came in, and what was served, in `window` with its reference.
+    """Compare what came in, and what was served, in a window with its reference.
 
     Events are compared with the last stretch of what `live` knows. How they came in, and served lists, are compared
     with what the same version had before the window; so a version that has just gone live has nothing to compare with.
 
     Args:
+        backend: an Ibis DuckDB backend, with the tables of what was seen.
         connection: to the database of the endpoint.
         gated: folder of the gated tables.
-        window: what is judged.
+        seen: what is judged.
         live: the model that is served.
         params: `params.yaml`.
         paces: of the windows that were judged before.
@@ -91,18 +84,15 @@ def compare_traffic(
     Raises:
         StageError: the gated data is missing or damaged.
     """
-    with duckdb() as backend:
-        received = read_events(connection, window, step_of(count_events(connection, window)))
-        took, share = span(received["timestamp"]), params.monitoring.reference_share
-        learnt = reference(backend, gated, live, share, took)
-        return traffic_of(connection, received, learnt, window, live, params, paces)
+    took = span(seen.received["timestamp"])
+    learnt = reference(backend, gated, live, params.monitoring.reference_share, took)
+    return traffic_of(connection, seen, learnt, live, params, paces)
 
 
 def traffic_of(
     connection: Connection,
-    received: pa.Table,
+    seen: Seen,
     learnt: Reference,
-    window: Window,
     live: LiveModel,
     params: Params,
     paces: Sequence[Pace],
@@ -110,26 +100,24 @@ def traffic_of(
     """The same, with a reference that is at hand.
 
     Args:
-        connection, window, live, params, paces: as `compare_traffic` has them.
-        received: the window's events, of as many users as are looked at.
+        connection, seen, live, params, paces: as `compare_traffic` has them.
         learnt: what events are compared with; its tables are where Ibis works at present.
     """
-    policy, count = params.monitoring, count_events(connection, window)
-    step = step_of(count)
+    policy, k = params.monitoring, params.serving.default_k
     notes = [_reference_note(learnt, policy)]
-    sides = {"report": _events(connection, received, learnt, window, live, step)}
-    before = window.before(live, count)
-    if (came_before := count_events(connection, before)) >= policy.min_events:
-        sides["arrival"] = _arrival(connection, (before, window), (step_of(came_before), step))
-    attribution = attribution_of(policy)
-    shown = window.shown(live, attribution)
-    parts = (shown.before(live, count), shown)
+    sides = {"report": _events(connection, seen, learnt, live)}
+    if seen.count_before >= policy.min_events:
+        sides["arrival"] = (
+            *(_frame(arrivals(seen.log_of(part))) for part in (seen.before, seen.window)),
+            ARRIVAL_SIGNALS,
+        )
+    parts = (seen.shown_before, seen.shown)
     fewest = min(count_lists(connection, part, live.version) for part in parts)
     fell = None
     if fewest >= policy.min_events:
         sides["lists"] = _lists(connection, learnt.known, parts, live)
-        then, now = (record_of(connection, part, attribution, params.serving.default_k, live.version) for part in parts)
-        fell = fall(now, then, params.serving.default_k, policy.min_events, policy.false_alarms)
+        then, now = (record_of(seen.tallies, part, live.version) for part in parts)
+        fell = fall(now, then, k, policy.min_events, policy.false_alarms)
         notes.append(
             "Served lists are compared with what this version served before; they are those whose time for "
             f"feedback, {policy.attribution_hours:g} h, ended in the window."
@@ -143,8 +131,8 @@ def traffic_of(
     for page in pages.values():
         if page.left_out:
             notes.append(f"Not compared, for one side has no values: {', '.join(page.left_out)}.")
-    came = volume(Pace(window, rate(count, window)), paces)
-    refused = compare_refused(connection, window, policy)
+    came = volume(Pace(seen.window, rate(seen.count, seen.window)), paces)
+    refused = compare_refused(connection, seen.window, policy)
     others = tuple(each for each in (came, refused, fell) if each is not None)
     return Traffic(pages, others, learnt.learnt, tuple(notes))
 
@@ -156,21 +144,12 @@ def _reference_note(learnt: Reference, policy: Monitoring) -> str:
     )
 
 
-def _events(
-    connection: Connection, received: pa.Table, learnt: Reference, window: Window, live: LiveModel, step: int
-) -> Sides:
+def _events(connection: Connection, seen: Seen, learnt: Reference, live: LiveModel) -> Sides:
     import ibis
 
-    earlier = ibis.memtable(read_earlier(connection, window, live, step))
-    current = event_features(ibis.memtable(received), learnt.known.with_earlier(earlier), learnt.vocabulary)
+    earlier = ibis.memtable(read_earlier(connection, seen.window, live, seen.step))
+    current = event_features(ibis.memtable(seen.received), learnt.known.with_earlier(earlier), learnt.vocabulary)
     return _frame(learnt.features), _frame(current), EVENT_SIGNALS
-
-
-def _arrival(connection: Connection, parts: tuple[Window, Window], steps: tuple[int, int]) -> Sides:
-    """Of each user and hour, how late their events were: a row for each degree."""
-    sides = (read_lateness(connection, part, step).to_pandas() for part, step in zip(parts, steps, strict=True))
-    before, current = (side.assign(session=side.timestamp).sort_values(["timestamp", "user_id"]) for side in sides)
-    return before, current, ARRIVAL_SIGNALS
 
 
 def _lists(connection: Connection, known: Known, parts: tuple[Window, Window], live: LiveModel) -> Sides:

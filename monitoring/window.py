@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Select, case, cast, func, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Select, cast, func, select
 
 from monitoring.live import LiveModel
 from recloop.config import Monitoring
@@ -26,15 +26,10 @@ if TYPE_CHECKING:
 
 HOUR = 3_600_000_000
 BATCH = 10_000
-BEFORE = 2_000_000
-READ = 500_000
-"""About so many rows are read, of every side; of more than that, those of some users"""
-LATENESS = ((60_000_000, "within a minute"), (HOUR, "within an hour"), (24 * HOUR, "within a day"))
-ARRIVALS: dict[str, pa.DataType] = {
-    "user_id": pa.string(),
-    "lateness": pa.string(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-}
+BEFORE = 1_000_000
+READ = 1_000_000
+"""About so many events are read; of more than that, those of some users"""
+RECEIVED = pa.schema([("seq", pa.int64()), *INTERACTIONS, ("received_at", pa.int64()), ("request_id", pa.string())])
 COUNTS: dict[str, pa.DataType] = {"user_id": pa.string(), "earlier": pa.int64()}
 LISTS: dict[str, pa.DataType] = {
     "seq": pa.int64(),
@@ -110,26 +105,14 @@ def step_of(rows: int) -> int:
 
 
 def read_events(connection: Connection, window: Window, step: int = 1) -> pa.Table:
-    """The events received in `window`, in order of arrival: canonical interactions; of every `step`-th user."""
+    """The events received in `window`, in order of arrival, of every `step`-th user: canonical interactions, and when
+    and for which request they came in."""
     query = (
-        select(events.c.user_id, events.c.item_id, events.c.event, events.c.value, events.c.timestamp)
+        select(*(events.c[name] for name in RECEIVED.names))
         .where(_received(window), *every_user(step, events.c.user_id))
         .order_by(events.c.seq)
     )
-    return _read(connection, query, INTERACTIONS)
-
-
-def read_lateness(connection: Connection, window: Window, step: int = 1) -> pa.Table:
-    """How late the events of `window` came in: user, how late, and in which hour; of every `step`-th user."""
-    late = events.c.received_at - events.c.timestamp
-    grade = case(*((late < limit, name) for limit, name in LATENESS), else_="later")
-    hour = (events.c.received_at - events.c.received_at % HOUR).label("hour")
-    query = (
-        select(events.c.user_id, grade.label("lateness"), hour)
-        .where(_received(window), *every_user(step, events.c.user_id))
-        .group_by(events.c.user_id, "lateness", "hour")
-    )
-    return _read(connection, query, pa.schema(ARRIVALS))
+    return _read(connection, query, RECEIVED)
 
 
 def count_new(connection: Connection, live: LiveModel, since: int = 0) -> int:
@@ -141,11 +124,15 @@ def count_new(connection: Connection, live: LiveModel, since: int = 0) -> int:
 
 def read_earlier(connection: Connection, window: Window, live: LiveModel, step: int = 1) -> pa.Table:
     """How many events every `step`-th user had that came in before `window`, but that `live` does not know."""
+    # By number, which the index of users has: by time of receipt every row would have to be looked up.
+    inside = select(events.c.seq).where(events.c.received_at >= window.start).order_by(events.c.received_at).limit(1)
+    first = connection.execute(inside).scalar_one_or_none()
+    before = () if first is None else (events.c.seq < first,)
     query = (
         select(events.c.user_id, func.count())
-        .where(events.c.seq > live.feedback_watermark, events.c.received_at < window.start)
-        .where(*every_user(step, events.c.user_id))
+        .where(events.c.seq > live.feedback_watermark, *before)
         .group_by(events.c.user_id)
+        .having(*every_user(step, events.c.user_id))
     )
     return _read(connection, query, pa.schema(COUNTS))
 

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from monitoring import reference as module
-from monitoring.features import event_features, list_features, sampled
+from monitoring.features import arrivals, event_features, list_features, sampled
 from monitoring.known import Known, Vocabulary
 from monitoring.live import LiveModel
 from monitoring.reference import reference
+from monitoring.window import HOUR, RECEIVED
 from recloop.data.schema import INTERACTIONS, ITEMS
 from recloop.errors import StageError
 
@@ -291,3 +292,36 @@ def test_events_without_an_order_in_time_are_no_reference(tmp_path: Path, backen
     gated = write_gated(tmp_path, log.set_column(4, INTERACTIONS.field("timestamp"), one_time))
     with pytest.raises(StageError, match="one and the same time"):
         reference(backend, gated, KNOWS_ALL, 0.2, 0)
+
+
+def test_how_late_a_users_events_of_an_hour_came_in_is_told_once_for_each_degree() -> None:
+    minute, day = 60_000_000, 24 * HOUR
+    rows = [
+        ("u", 10 * HOUR, 0),
+        ("u", 10 * HOUR + 1, minute - 1),  # the same hour and degree
+        ("u", 11 * HOUR - 1, minute),
+        ("u", 11 * HOUR, HOUR),
+        ("v", 30 * HOUR, day - 1),
+        ("v", 30 * HOUR, day),
+        ("v", 30 * HOUR, -HOUR),  # by a clock that is ahead
+    ]
+    users, came, late = zip(*rows, strict=True)
+    sent = pa.array(np.subtract(came, late)).cast(pa.timestamp("us", tz="UTC"))
+    log = pa.table({"user_id": users, "timestamp": sent, "received_at": came})
+
+    found = arrivals(log).to_pandas()
+
+    hours = [int(at.timestamp()) // 3600 for at in found["session"]]
+    assert sorted(zip(found["user_id"], hours, found["lateness"], strict=True)) == [
+        ("u", 10, "within a minute"),
+        ("u", 10, "within an hour"),
+        ("u", 11, "within a day"),
+        ("v", 30, "later"),
+        ("v", 30, "within a day"),
+        ("v", 30, "within a minute"),
+    ]
+    assert (found["timestamp"] == found["session"]).all()
+
+
+def test_no_events_are_no_arrivals() -> None:
+    assert arrivals(RECEIVED.empty_table()).to_pandas().empty

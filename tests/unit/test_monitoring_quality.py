@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection, insert
 
+from monitoring.backend import duckdb
+from monitoring.feedback import read_feedback
 from monitoring.positions import FEWEST_PLACED, corrected, looked_at
 from monitoring.quality import Figures, Quality, Record, compare_versions, quality_of, record_of
-from monitoring.tallies import CLUSTERS, Tally
+from monitoring.tallies import CLUSTERS, Tallies, Tally
 from monitoring.window import Window
 from recloop.serving.events import events
 from recloop.serving.impressions import impressions
@@ -65,7 +67,17 @@ def act(
 
 
 def judged(connection: Connection, k: int = 10) -> Quality:
-    return quality_of(connection, WINDOW, ATTRIBUTION, k, clip=10.0)
+    with duckdb() as backend:
+        return quality_of(tallies(backend, connection, WINDOW, k), WINDOW, ATTRIBUTION, clip=10.0)
+
+
+def tallies(backend: Any, connection: Connection, window: Window, k: int = 10) -> Tallies:
+    return Tallies(backend, read_feedback(backend, connection, window, ATTRIBUTION), k)
+
+
+def recorded(connection: Connection, window: Window, version: int, within: Window | None = None) -> Record | None:
+    with duckdb() as backend:
+        return record_of(tallies(backend, connection, within or window), window, version)
 
 
 def overall(connection: Connection, k: int = 10) -> Figures:
@@ -278,13 +290,27 @@ def test_records_of_two_windows_know_their_users_again(connection: Connection) -
         act(connection, 1510, "a", user=user)
     serve(connection, 2501, "a", version=1)
 
-    before = record_of(connection, WINDOW, ATTRIBUTION, 10, version=1)
-    live = record_of(connection, Window(2000, 3000), ATTRIBUTION, 10, version=2)
+    before = recorded(connection, WINDOW, 1)
+    live = recorded(connection, Window(2000, 3000), 2)
 
     assert before is not None and live is not None
     assert (np.flatnonzero(before.tally.sums["lists"]) == np.flatnonzero(live.tally.sums["lists"])).all()
     assert compare_versions(live, before, "hit_rate").difference.high == -1
-    assert record_of(connection, WINDOW, ATTRIBUTION, 10, version=3) is None
+    assert recorded(connection, WINDOW, 3) is None
+
+
+def test_a_part_of_a_longer_feedback_is_judged_like_a_feedback_of_its_own(connection: Connection) -> None:
+    for number in range(30):
+        serve(connection, 1900 + 10 * number, "abc", user=f"u{number % 7}", version=1 + number % 2)
+        act(connection, 1905 + 10 * number, "abc"[number % 3], user=f"u{number % 7}")
+    whole = Window(1000, 3000)
+    for part in (WINDOW, Window(2000, 3000)):
+        for version in (1, 2):
+            alone, within = recorded(connection, part, version), recorded(connection, part, version, whole)
+            assert alone is not None and within is not None
+            assert alone.tally.users == within.tally.users
+            for name, sums in {**alone.tally.sums, **alone.tally.places}.items():
+                assert ({**within.tally.sums, **within.tally.places}[name] == sums).all(), name
 
 
 # Places.

@@ -15,11 +15,12 @@ import pytest
 from sqlalchemy import Connection
 
 from monitoring import recsys
+from monitoring.backend import duckdb
+from monitoring.feedback import read_feedback
 from monitoring.figures import drift_figures, figures_snapshot, quality_figures
 from monitoring.live import LiveModel
 from monitoring.moments import from_micros
 from monitoring.policy import Signal
-from monitoring.quality import quality_of
 from monitoring.recsys import recsys_snapshot
 from monitoring.window import HOUR, Window
 from monitoring.workspace import keep
@@ -28,7 +29,7 @@ from recloop.data.schema import INTERACTIONS, ITEMS
 from recloop.errors import RecloopError, StageError
 from recloop.project import Project
 from recloop.storage import connect
-from tests.unit.test_monitoring_quality import act, serve
+from tests.unit.test_monitoring_quality import act, judged, serve
 
 pytestmark = pytest.mark.xdist_group("evidently")
 
@@ -87,7 +88,9 @@ def connection(project: Project) -> Iterator[Connection]:
 
 
 def snapshot_of(connection: Connection, project: Project, k: int = 10) -> Any:
-    return recsys_snapshot(connection, project.gated, LIVE, WINDOW, ATTRIBUTION, k)
+    with duckdb() as backend:
+        feedback = read_feedback(backend, connection, WINDOW, ATTRIBUTION)
+        return recsys_snapshot(backend, feedback, project.gated, LIVE, WINDOW, k)
 
 
 def figures(snapshot: Any) -> dict[str, float]:
@@ -123,7 +126,7 @@ def test_what_the_version_learnt_from_has_to_be_there(connection: Connection, pr
 def test_where_definitions_are_the_same_so_are_the_figures(connection: Connection, project: Project, k: int) -> None:
     serve_some(connection)
     found = figures(snapshot_of(connection, project, k))
-    ours = quality_of(connection, WINDOW, ATTRIBUTION, k, clip=10).overall
+    ours = judged(connection, k).overall
     assert ours is not None
     assert found["MRR@k"] == pytest.approx(ours.mrr.mean)
     assert found["HitRate@k"] == pytest.approx(ours.hit_rate.mean)
@@ -138,7 +141,7 @@ def test_evidently_does_not_know_what_was_taken_from_behind_the_kth_place(
     act(connection, 1510, "a")
     act(connection, 1511, "c")
 
-    ours = quality_of(connection, WINDOW, ATTRIBUTION, 2, clip=10).overall
+    ours = judged(connection, 2).overall
 
     assert ours is not None and ours.ndcg.mean == pytest.approx(1 / (1 + 1 / log2(3)))
     assert figures(snapshot_of(connection, project, 2))["NDCG@k"] == 1
@@ -280,7 +283,7 @@ def test_every_line_of_the_dashboard_has_a_figure(connection: Connection, projec
         chances = [0.9, 0.001]
         serve(connection, 1500, "ab", user=f"u{number}", chances=chances)
         act(connection, 1510, "b", kind=("click", "view", "purchase", "rating")[number % 4], user=f"u{number}")
-    quality = quality_of(connection, WINDOW, ATTRIBUTION, 2, clip=10)
+    quality = judged(connection, 2)
     for hour in (1, 2):
         pages = {
             "signals": figures_snapshot(drift_figures(1000, signals(hour / 10))),
@@ -302,6 +305,6 @@ def test_every_line_of_the_dashboard_has_a_figure(connection: Connection, projec
 
 def test_a_version_that_showed_nothing_has_no_figures(connection: Connection) -> None:
     serve(connection, 1500, "ab", version=2, variant="shadow")
-    quality = quality_of(connection, WINDOW, ATTRIBUTION, 2, clip=10)
+    quality = judged(connection, 2)
     assert quality_figures(quality, version=2) == {}
     assert figures_snapshot({}) is None
