@@ -58,7 +58,7 @@ def training(reason: str = "a person asked", verdict: str = "") -> State[Any]:
         reason: why; kept with the version and in the history of champions.
         verdict: id of the verdict that asked for it, if one did: it is taken up once, however often it asked.
     """
-    from monitoring.run import end, fail, take
+    from monitoring.run import end, fail, take, take_waiting
     from monitoring.telling import alerting, training_failed
 
     project, run = Project.find(), str(runtime.flow_run.id)
@@ -69,15 +69,16 @@ def training(reason: str = "a person asked", verdict: str = "") -> State[Any]:
     try:
         if verdict and not take(project, int(verdict), run):
             return Completed(name="Taken already", message=f"another training has taken up verdict {verdict}")
+        taken = int(verdict) if verdict else take_waiting(project, run)
     except RecloopError as error:
         with alerting(project, told) as alerts:
             training_failed(type(error).__name__, str(error), alerts)
         return Failed(message=str(error))
     state = train(project, reason, told)
-    if verdict:
+    if taken is not None:
         # What the gate stops it would stop again. Anything else may have been a passing trouble: it is asked for again.
         note = end if state.is_completed() or state.name == STOPPED else fail
-        note(project, int(verdict), run, str(state.message))
+        note(project, taken, run, str(state.message))
     return state
 
 

@@ -27,6 +27,7 @@ from monitoring.traffic import Traffic, compare_traffic
 from monitoring.verdicts import Verdict
 from monitoring.window import HOUR, Window, attribution_of, count_events, count_new, newest_event
 from recloop.config import Monitoring
+from recloop.errors import RegistryError, StageError
 from recloop.exclusive import Lock
 from recloop.project import Project
 from recloop.storage import connect, now_us
@@ -233,6 +234,32 @@ def take(project: Project, verdict_id: int, training: str) -> bool:
         if accused is not None and accused != live_model(project.live).version:
             return False
         return verdicts.take(database, verdict_id, training)
+
+
+def take_waiting(project: Project, training: str, clock: Callable[[], int] = now_us) -> int | None:
+    """Take up what waits for a training, in one that began for another reason: it learns from the same events. The
+    cool-down starts, if nothing was asked for so far.
+
+    Args:
+        project: whose verdicts.
+        training: the run that is under way.
+        clock: the time in µs since 1970 (UTC).
+
+    Returns:
+        The id of the verdict; None: there is none on the live model that no training works at.
+    """
+    try:
+        live = live_model(project.live)
+    except (RegistryError, StageError):  # none is, or it is damaged: a training is what mends that
+        return None
+    with _database(project) as database:
+        found = verdicts.open_verdict(database, live.version, live.since)
+        if found is None or not (found.taken is None or found.failed):
+            return None
+        acted = f"{verdicts.ASKED} in another's place: run {training} had begun"
+        asked_at = clock() if found.asked_at is None else found.asked_at
+        verdicts.note(database, found, taken=training, acted=acted, asked_at=asked_at)
+        return found.id
 
 
 def end(project: Project, verdict_id: int, training: str, how: str) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from flows import training
 from monitoring.channels import Channel, Message
 from monitoring.live import live_model
-from monitoring.run import due, mark_asked
+from monitoring.run import due, fail, mark_asked, take, take_waiting
 from monitoring.verdicts import Verdict, latest, store
 from monitoring.window import HOUR
 from recloop.project import Project
@@ -130,6 +130,53 @@ def test_of_two_verdicts_at_once_the_second_finds_its_version_gone_and_does_noth
     assert "v2 (popularity) is champion" in str(oldest.ended)
     assert (newest.taken, newest.ended) == (None, None)
     assert due(project, lambda: now_us() + 99 * HOUR) is None, "nor is it asked for any more"
+
+
+def test_a_training_by_schedule_answers_the_verdict_that_waits(
+    project: Project, database: Engine, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it was asked for or not; what was asked for then comes late and does nothing."""
+    live, now = live_model(project.live), now_us()
+    drift = store(database, replace(DRIFT, at=now, window_from=live.since, window_to=now, version=live.version))
+    monkeypatch.setattr(training, "promote", lambda *_: "no better")
+
+    assert training.training.fn("the weekly schedule").is_completed()
+
+    (answered,) = latest(database)
+    assert (answered.taken, "no better" in str(answered.ended)) == ("None", True)  # by a run without Prefect
+    assert str(answered.acted).startswith("asked for retraining in another's place: run ")
+    assert due(project, lambda: now_us() + 99 * HOUR, came_to=lambda _training: "nothing") is None
+    second = store(database, replace(drift, id=0))
+    assert due(project, lambda: now_us() + 11 * HOUR) is None, "it cools down, for longer as that one was in vain"
+    assert str(latest(database)[0].acted).startswith("cooling down since ")
+    found = due(project, lambda: now_us() + 12 * HOUR)
+    assert found is not None and found.id == second.id
+
+
+def test_a_training_by_a_person_answers_what_failed_before_and_leaves_what_another_works_at(
+    project: Project, database: Engine, train: Train
+) -> None:
+    drift = asked(project, database)
+    assert take(project, drift.id, "run 1")
+    assert take_waiting(project, "run 2") is None, "run 1 works at it"
+    fail(project, drift.id, "run 1", "the disk was full")
+
+    assert training.training.fn("I mended it").is_completed()
+
+    assert standing(project) == (2, 2, BOTH)
+    assert "v2 (popularity) is champion" in str(latest(database)[0].ended)
+    assert latest(database)[0].asked_at == drift.asked_at
+
+
+@pytest.mark.parametrize("damage", ["", "{"])
+def test_where_no_version_is_live_a_training_has_nothing_to_answer(
+    project: Project, database: Engine, train: Train, damage: str
+) -> None:
+    asked(project, database)
+    (project.live / "champion.json").unlink()
+    if damage:
+        (project.live / "champion.json").write_text(damage)
+    assert take_waiting(project, "run 1") is None
 
 
 def test_what_the_gate_stops_is_said_in_the_verdict_and_not_asked_for_again(
