@@ -103,7 +103,7 @@ class Monitoring(Section):
     false_alarms: float = Field(default=0.005, gt=0, lt=0.5)
     """Of windows in which nothing has changed, the share in which some signal of a page may drift by chance; and as
     many again in which `quality` may, and `fields`."""
-    new_data: float | None = Field(default=0.2, gt=0)
+    new_data: float | None = Field(default=0.15, gt=0)
     """So many new events, as a share of those that the live model learnt, are a reason to retrain; null: never."""
     cooldown_hours: Hours = 6.0
     """A retraining that was asked for keeps the next one waiting this long."""
