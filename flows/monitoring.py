@@ -9,24 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 
 from flows.alerts import channels
 from flows.events import emit
-from recloop.errors import RecloopError
+from flows.runs import came_to, killed
+from recloop.errors import BusyError, RecloopError
 from recloop.project import Project
 
 if TYPE_CHECKING:
     from monitoring.channels import Channel
-    from monitoring.run import CameTo
     from monitoring.verdicts import Verdict
 
 DRIFT = "recloop.drift"
@@ -46,6 +43,8 @@ def monitoring() -> State[Any]:
         return Failed(message=str(error))
     try:
         said = judge_and_act(project, told)
+    except BusyError as error:
+        return Completed(name="Judged by another", message=str(error))
     except Exception as error:
         ours = isinstance(error, RecloopError)
         with alerting(project, told) as alerts:
@@ -61,14 +60,20 @@ def monitoring() -> State[Any]:
 def judge_and_act(project: Project, told: Sequence[Channel]) -> list[str]:
     """Judge what came in, and do what is due, be it since an earlier run; what was found and done."""
     from monitoring.run import due, worse
+    from monitoring.telling import alerting, training_failed
 
     said = [str(judge(project, told))]
-    if (accused := worse(project)) is not None:
-        said.append(roll_back(project, accused, told))
-    pending = due(project, came_to=came_to)
-    if pending is not None:
-        asked = ask_for_retraining(project, pending)
-        said.append(f"verdict {asked.id}: {asked.acted}")
+    if (why := killed(project)) is not None:
+        with alerting(project, told) as alerts:
+            training_failed("killed", why, alerts)
+    try:
+        if (accused := worse(project)) is not None:
+            said.append(roll_back(project, accused, told))
+    finally:  # where it cannot be rolled back, a new version is all that helps
+        pending = due(project, came_to=came_to)
+        if pending is not None:
+            asked = ask_for_retraining(project, pending)
+            said.append(f"verdict {asked.id}: {asked.acted}")
     return said
 
 
@@ -92,10 +97,12 @@ def roll_back(project: Project, verdict: Verdict, told: Sequence[Channel]) -> st
     from monitoring.telling import alerting, does_worse
     from recloop.registry.rollback import rollback
 
-    with alerting(project, told) as alerts:
-        does_worse(verdict, alerts)
-    report = rollback(project, f"verdict {verdict.id}: {verdict.reasons[0]}", expected=verdict.version)
-    mark_rolled_back(project, verdict, f"rolled back: {report}")
+    try:
+        report = rollback(project, f"verdict {verdict.id}: {verdict.reasons[0]}", expected=verdict.version)
+        mark_rolled_back(project, verdict, f"rolled back: {report}")
+    finally:  # afterwards: whoever is slow to hear of it keeps nobody's lists bad
+        with alerting(project, told) as alerts:
+            does_worse(verdict, alerts)
     get_run_logger().warning("%s", report)
     return str(report)
 
@@ -109,22 +116,6 @@ def ask_for_retraining(project: Project, verdict: Verdict) -> Verdict:
     event = emit(DRIFT, model_name=project.params.promotion.model_name, payload=payload)
     get_run_logger().info("emitted %s, event %s: %s", DRIFT, event, payload["reason"])
     return mark_asked(project, verdict, f"event {event}")
-
-
-def came_to(run: str) -> CameTo | None:
-    """What a training run came to that never said so; None: it goes on, or has just ended and will say it.
-
-    `nothing`: its process was killed, it failed, or the server does not know it any more; `cancelled`: by a person. One
-    that the gate stopped has said so in the verdict, which is closed then.
-    """
-    with get_client(sync_client=True) as client:
-        try:
-            state = client.read_flow_run(UUID(run)).state
-        except (ObjectNotFound, ValueError):
-            return "nothing"
-    if state is None:
-        return None
-    return "cancelled" if state.is_cancelled() else "nothing" if state.is_crashed() or state.is_failed() else None
 
 
 def reason(verdict: Verdict) -> str:

@@ -24,6 +24,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.alerts import channels
 from flows.events import emit
+from flows.runs import alive, came_to
 from recloop.errors import GateError, PromotionConflict, RecloopError, RegistryError, StageError
 from recloop.project import Project
 from recloop.watchdog import end_descendants
@@ -66,19 +67,19 @@ def training(reason: str = "a person asked", verdict: str = "") -> State[Any]:
         told = channels(project)  # what is wrong in the settings stops here, before a stage is tried, and tried again
     except RecloopError as error:
         return Failed(message=str(error))
-    try:
-        if verdict and not take(project, int(verdict), run):
-            return Completed(name="Taken already", message=f"another training has taken up verdict {verdict}")
-        taken = int(verdict) if verdict else take_waiting(project, run)
-    except RecloopError as error:
-        with alerting(project, told) as alerts:
-            training_failed(type(error).__name__, str(error), alerts)
-        return Failed(message=str(error))
-    state = train(project, reason, told)
-    if taken is not None:
+    with alive(project, run):
+        try:
+            if verdict and not take(project, int(verdict), run):
+                return Completed(name="Taken already", message=f"another training has taken up verdict {verdict}")
+            take_waiting(project, run, came_to=came_to)
+        except RecloopError as error:
+            with alerting(project, told) as alerts:
+                training_failed(type(error).__name__, str(error), alerts)
+            return Failed(message=str(error))
+        state = train(project, reason, told)
         # What the gate stops it would stop again. Anything else may have been a passing trouble: it is asked for again.
         note = end if state.is_completed() or state.name == STOPPED else fail
-        note(project, taken, run, str(state.message))
+        note(project, run, str(state.message))
     return state
 
 

@@ -53,6 +53,15 @@ class Sent:
         """Of the refused ones."""
         return self.refused.total() / max(1, self.events)
 
+    def named(self) -> str:
+        """The commonest reasons, and how many events were refused for each."""
+        return ", ".join(f"{reason} {events:,}" for reason, events in self.refused.most_common(NAMED))
+
+
+def sent_in(connection: Connection, window: Window) -> Sent:
+    """What was sent in a window that goes on, and in the hour in which it began."""
+    return _sent(connection, Window(window.start // HOUR * HOUR, window.end))
+
 
 def compare_refused(connection: Connection, window: Window, policy: Monitoring) -> Finding | None:
     """How far the share of refused events has grown in `window`; None: there is too little to compare it with.
@@ -120,7 +129,7 @@ def _moved(past: Sent, now: Sent) -> str:
 
 
 def _sent(connection: Connection, hours: Window) -> Sent:
-    """What was sent in whole hours."""
+    """What was sent in whole hours, of which the last may go on."""
     query = (
         select(refusals.c.reason, func.sum(refusals.c.events), func.sum(refusals.c.requests))
         .where(refusals.c.hour >= hours.start, refusals.c.hour < hours.end)

@@ -22,6 +22,7 @@ from monitoring.policy import Judgement, judge, or_worse, quiet_until, with_new_
 from monitoring.probation import worse_than_before
 from monitoring.quality import Quality, quality_of
 from monitoring.recsys import recsys_snapshot
+from monitoring.refused import sent_in
 from monitoring.seen import look
 from monitoring.traffic import Traffic, compare_traffic
 from monitoring.verdicts import Verdict
@@ -42,8 +43,10 @@ LOOKED_BACK = 100
 MOST_DOUBLINGS = 6
 TRICKLE = 0.1
 """Less than so much of what usually comes in is as good as nothing"""
+MOST_REFUSED = 0.5
+"""Where more of what is sent is refused, nobody waits for the window's end"""
 CameTo = Literal["nothing", "cancelled"]
-ASK_AGAIN_HOURS = 1.0
+ASK_AGAIN = HOUR
 """An event that no training has taken up by then is taken to be lost"""
 
 
@@ -68,7 +71,7 @@ def monitor(
     Raises:
         RegistryError: no model is live.
         StageError: the gated data is missing or damaged.
-        PlatformError: another process judges the same window.
+        BusyError: another process judges the same window.
     """
     policy = project.params.monitoring
     live = live_model(project.live)
@@ -88,7 +91,8 @@ def monitor(
                 drifted = [{signal.name for signal in verdict.signals if signal.drifted} for verdict in earlier]
                 judgement = judge(found.traffic.findings, policy.signals, drifted)
                 vain = verdicts.in_vain(database, live.version, live.since)
-                new = count_new(connection, live, max((each.asked_at or 0 for each in vain), default=0))
+                asked = [each.asked_at for each in vain if each.asked_at is not None and each.asked_at <= at]
+                new = count_new(connection, live, max(asked, default=0))
                 judgement = with_new_data(judgement, new, found.traffic.learnt, policy.new_data)
             # In every run, and not with the window alone: of a bad version there is to be no day more than it takes.
             if judgement.outcome != "silent":
@@ -164,7 +168,7 @@ def due(
 
     That is the newest one on the live model that is a reason to retrain: once the cool-down and the quiet hours are
     over, and again where what was asked for never began, or began and was cut off or failed. What a person has
-    cancelled is not asked for again.
+    cancelled is not asked for again; only what a training had taken up that had begun for another reason.
 
     Args:
         project: whose verdicts.
@@ -183,11 +187,12 @@ def due(
         if verdict.taken is not None:
             how = came_to(verdict.taken)
             if how == "cancelled":
-                verdicts.end(database, verdict.id, verdict.taken, "a person cancelled the training")
-            if how != "nothing":
+                verdicts.cancel(database, verdict.taken)
+                verdict = verdicts.open_verdict(database, live.version, live.since)
+            if how is None or verdict is None:
                 return None
         elif verdict.asked_at is not None:
-            lost = abs(at - verdict.asked_at) >= ASK_AGAIN_HOURS * HOUR  # or the clock went ahead then
+            lost = abs(at - verdict.asked_at) >= ASK_AGAIN  # or the clock went ahead then
             if not lost:
                 return None
         quiet = quiet_until(at, policy.quiet_hours)
@@ -236,42 +241,45 @@ def take(project: Project, verdict_id: int, training: str) -> bool:
         return verdicts.take(database, verdict_id, training)
 
 
-def take_waiting(project: Project, training: str, clock: Callable[[], int] = now_us) -> int | None:
+def take_waiting(
+    project: Project,
+    training: str,
+    clock: Callable[[], int] = now_us,
+    *,
+    came_to: Callable[[str], CameTo | None] = lambda _training: None,
+) -> None:
     """Take up what waits for a training, in one that began for another reason: it learns from the same events. The
-    cool-down starts, if nothing was asked for so far.
+    cool-down starts.
 
     Args:
         project: whose verdicts.
         training: the run that is under way.
         clock: the time in µs since 1970 (UTC).
-
-    Returns:
-        The id of the verdict; None: there is none on the live model that no training works at.
+        came_to: as `due` has it.
     """
     try:
         live = live_model(project.live)
     except (RegistryError, StageError):  # none is, or it is damaged: a training is what mends that
-        return None
+        return
     with _database(project) as database:
         found = verdicts.open_verdict(database, live.version, live.since)
-        if found is None or not (found.taken is None or found.failed):
-            return None
-        acted = f"{verdicts.ASKED} in another's place: run {training} had begun"
-        asked_at = clock() if found.asked_at is None else found.asked_at
-        verdicts.note(database, found, taken=training, acted=acted, asked_at=asked_at)
-        return found.id
+        if found is None or found.taken == training:
+            return
+        if found.taken is None or found.failed or came_to(found.taken) is not None:
+            acted = f"{verdicts.IN_PLACE}: run {training} had begun"
+            verdicts.note(database, found, taken=training, acted=acted, asked_at=clock())
 
 
-def end(project: Project, verdict_id: int, training: str, how: str) -> None:
-    """Note what came of the training that has taken up a verdict."""
+def end(project: Project, training: str, how: str) -> None:
+    """Note what came of a training, in the verdicts that it has taken up."""
     with _database(project) as database:
-        verdicts.end(database, verdict_id, training, how)
+        verdicts.end(database, training, how)
 
 
 def silent(
     connection: Connection, window: Window, live: LiveModel, policy: Monitoring, paces: Sequence[Pace]
 ) -> Judgement | None:
-    """`silent`, if nothing has come in for too long, or hardly anything; None: it is judged by what has.
+    """`silent`, if for too long nothing has come in, or hardly anything, or if most is refused; None: it is not.
 
     Args:
         connection: to the database of the endpoint.
@@ -280,6 +288,10 @@ def silent(
         policy: how long is too long.
         paces: of the windows that were judged before.
     """
+    sent = sent_in(connection, window)
+    if sent.refused.total() >= policy.min_events and sent.share > MOST_REFUSED:
+        reason = f"{sent.refused.total():,} of {sent.events:,} events that were sent were refused: {sent.named()}"
+        return Judgement("silent", reasons=(reason,))
     if policy.silence_hours is None:
         return None
     since = newest_event(connection) or live.since
@@ -299,10 +311,10 @@ def silent(
     return Judgement("silent", reasons=(reason,))
 
 
-def fail(project: Project, verdict_id: int, training: str, why: str) -> None:
-    """Note that the training that has taken up a verdict came to nothing: it is asked for again."""
+def fail(project: Project, training: str, why: str) -> None:
+    """Note that a training came to nothing: the verdict that it has taken up is asked for again."""
     with _database(project) as database:
-        verdicts.fail(database, verdict_id, training, why)
+        verdicts.fail(database, training, why)
 
 
 def not_yet(events: int, window: Window, policy: Monitoring) -> Judgement | None:
@@ -325,7 +337,8 @@ def not_yet(events: int, window: Window, policy: Monitoring) -> Judgement | None
 def _waits(database: Engine, live: LiveModel, at: int, policy: Monitoring) -> str | None:
     """Why a retraining is not asked for now; None: it may be. The rest doubles with every training in vain."""
     vain = min(len(verdicts.in_vain(database, live.version, live.since)), MOST_DOUBLINGS)
-    cooling = verdicts.cooling(verdicts.last_asked(database), at, policy.cooldown_hours * 2**vain)
+    asked = verdicts.last_asked(database, at, ASK_AGAIN)
+    cooling = verdicts.cooling(asked, at, policy.cooldown_hours * 2**vain)
     quiet = quiet_until(at, policy.quiet_hours)
     return cooling or (f"quiet hours until {quiet}" if quiet else None)
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    func,
     insert,
     or_,
     select,
@@ -46,8 +47,10 @@ verdicts = Table(
 )
 
 ASKED = "asked for retraining"
+IN_PLACE = f"{ASKED} in another's place"
 COOLING = "cooling down"
 FAILED = "the training failed"
+CANCELLED = "a person cancelled the training"
 
 
 @dataclass(frozen=True)
@@ -138,15 +141,25 @@ def concluded(database: Engine, version: int, since: int) -> Verdict | None:
     return next(iter(_found(database, query, 1)), None)
 
 
-def last_asked(database: Engine) -> Verdict | None:
-    """The verdict that a retraining was last asked for."""
-    query = select(verdicts).where(verdicts.c.asked_at.is_not(None))
+def last_asked(database: Engine, at: int, lost_after: int) -> Verdict | None:
+    """The verdict that a retraining was last asked for: none whose event was lost, and none of a clock that went ahead.
+
+    Args:
+        database: where the verdicts are.
+        at: the time in µs since 1970.
+        lost_after: what no training has taken up by then was lost, in µs.
+    """
+    known = or_(verdicts.c.taken.is_not(None), verdicts.c.asked_at > at - lost_after)
+    query = select(verdicts).where(verdicts.c.asked_at <= at, known)
     return next(iter(_found(database, query.order_by(verdicts.c.asked_at.desc()), 1)), None)
 
 
 def in_vain(database: Engine, version: int, since: int) -> tuple[Verdict, ...]:
-    """Verdicts on a version since it went live of which a training came that did not take its place, newest first."""
-    return _found(database, select(verdicts).where(*_of(version, since), verdicts.c.ended.is_not(None)), 100)
+    """Verdicts on a version since it went live of which a training came that did not take its place, newest first: one
+    of each training, and none that a person has cancelled."""
+    came = (verdicts.c.ended.is_not(None), verdicts.c.ended != CANCELLED)
+    found = _found(database, select(verdicts).where(*_of(version, since), *came), 100)
+    return tuple({verdict.taken: verdict for verdict in reversed(found)}.values())[::-1]
 
 
 def open_verdict(database: Engine, version: int, since: int) -> Verdict | None:
@@ -196,17 +209,25 @@ def take(database: Engine, verdict_id: int, training: str) -> bool:
     return found is None or found == training
 
 
-def end(database: Engine, verdict_id: int, training: str, how: str) -> None:
-    """Note what came of the training that has taken up a verdict."""
-    with database.begin() as connection:
-        connection.execute(update(verdicts).where(_taken_by(verdict_id, training)).values(ended=how))
+def end(database: Engine, training: str, how: str) -> None:
+    """Note what came of a training in all verdicts that it has taken up."""
+    _note_taken(database, training, ended=how)
 
 
-def fail(database: Engine, verdict_id: int, training: str, why: str) -> None:
-    """Note why the training that has taken up a verdict failed. The verdict stays open: it is asked for again."""
-    with database.begin() as connection:
-        query = update(verdicts).where(_taken_by(verdict_id, training))
-        connection.execute(query.values(acted=f"{FAILED}: {why}"))
+def fail(database: Engine, training: str, why: str) -> None:
+    """Note why a training failed. The verdicts that it has taken up stay open: the newest one is asked for again."""
+    _note_taken(database, training, acted=f"{FAILED}: {why}")
+
+
+def cancel(database: Engine, training: str) -> None:
+    """Note that a person has cancelled a training: what it was asked for is not asked for again. Where it had begun for
+    another reason, what it has taken up is free."""
+    in_place = func.coalesce(verdicts.c.acted, "").startswith(IN_PLACE)
+    of_its_own = select(verdicts).where(verdicts.c.taken == training, ~in_place)
+    if _found(database, of_its_own, 1):
+        end(database, training, CANCELLED)
+    else:
+        _note_taken(database, training, taken=None, acted=None, asked_at=None)
 
 
 def cooling(asked: Verdict | None, now: int, hours: float) -> str | None:
@@ -223,8 +244,11 @@ def _of(version: int, since: int) -> tuple[ColumnElement[bool], ...]:
     return verdicts.c.version == version, verdicts.c.window_from >= since
 
 
-def _taken_by(verdict_id: int, training: str) -> ColumnElement[bool]:
-    return (verdicts.c.id == verdict_id) & (verdicts.c.taken == training)
+def _note_taken(database: Engine, training: str, **values: Any) -> None:
+    """Change columns of what a training has taken up, and not said the end of."""
+    taken = (verdicts.c.taken == training) & verdicts.c.ended.is_(None)
+    with database.begin() as connection:
+        connection.execute(update(verdicts).where(taken).values(values))
 
 
 def _found(database: Engine, query: Select[Any], limit: int) -> tuple[Verdict, ...]:

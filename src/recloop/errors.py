@@ -17,6 +17,7 @@
     │   └── EndpointError       what the endpoint said to a client of it instead of an answer
     ├── DatabaseError     the SQL database does not answer, is damaged, or refuses what it was given
     └── PlatformError     a process of the platform does not start or answer
+        └── BusyError           another one has what only one may have
 
 The command line prints `message` and `remedy`, without a traceback, and exits with `exit_code`.
 """
@@ -130,6 +131,10 @@ class DatabaseError(RecloopError):
 
 class PlatformError(RecloopError):
     """A process of the platform does not start, answer or stop."""
+
+
+class BusyError(PlatformError):
+    """Another process has what only one may have."""
 
 
 def explained(error: OSError) -> RecloopError:

@@ -8,7 +8,7 @@ import os
 import socket
 from pathlib import Path
 
-from recloop.errors import ConfigError, PlatformError
+from recloop.errors import BusyError, ConfigError, PlatformError
 
 
 def choose_port(host: str, port: int, key: str, variable: str) -> int:
@@ -71,7 +71,7 @@ class Lock:
         except BlockingIOError as error:
             holder = os.read(self.descriptor, 32).decode()
             os.close(self.descriptor)
-            raise PlatformError(
+            raise BusyError(
                 f"{self._what} runs already, or is stopping (process {holder})",
                 remedy=f"use it, or stop it: `kill {holder}`",
             ) from error

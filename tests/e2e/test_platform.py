@@ -22,10 +22,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
+from sqlalchemy import select
 
 from flows.client import Run, Server
-from flows.monitoring import came_to
+from flows.runs import came_to
 from monitoring import verdicts
+from monitoring.alerts import alerts
 from monitoring.live import live_model
 from monitoring.window import HOUR
 from recloop.project import Project
@@ -354,8 +356,8 @@ def store_lost_verdict(project: Project) -> None:
 
 @dataclass(frozen=True)
 class Faults:
-    """A verdict's event is lost, the training that comes of the next one is killed, and in the middle of the one after
-    that the Prefect server is, and MLflow is gone when it comes to promote."""
+    """A verdict's event is lost, the training that comes of the next one is killed with its worker, and in the middle
+    of the one after that the Prefect server is, and MLflow is gone when it comes to promote."""
 
     first_look: Run
     """Of the monitor, after the event was lost"""
@@ -378,14 +380,15 @@ def faults(platform: Platform, trainings: Trainings) -> Faults:
     with platform.held("gate") as there:
         first_look, training = look(server)
         until(there.exists, SECONDS)
-        trainer(platform).kill()
-        killed = server.ended(training, seconds=SECONDS)
+        kill_with_its_worker(platform)
     after_kill = standing(platform)
 
     promote, mlflow = list[str](), project.var / "mlflow.db"
     with ThreadPoolExecutor(1) as pool:
         with platform.held("prepare") as there:
+            cut_off = training
             second_look, training = look(server)
+            killed = server.ended(cut_off, seconds=SECONDS)
             until(there.exists, SECONDS)
             kill_prefect(platform)
             sound = mlflow.read_bytes()
@@ -420,13 +423,17 @@ def look(server: Server) -> tuple[Run, UUID]:
     return looked, server.asked("training/production", since, seconds=SECONDS)
 
 
-def trainer(platform: Platform) -> psutil.Process:
-    (found,) = [
-        process
-        for process in psutil.process_iter()
-        if works_on(platform.root, process) and process.cmdline()[1:] == ["-m", "prefect.engine"]
-    ]
-    return found
+def kill_with_its_worker(platform: Platform) -> None:
+    """Kill the training that is under way, and at the same moment who watches it, as a machine does that is out of
+    memory."""
+    ends = (["-m", "prefect.engine"], ["--name", "retrainer"])
+    ours = [each for each in psutil.process_iter() if works_on(platform.root, each)]
+    found = [each for each in ours if each.cmdline()[-2:] in ends]
+    assert len(found) == 2, found
+    for each in found:
+        each.suspend()
+    for each in found:
+        each.kill()
 
 
 def kill_prefect(platform: Platform) -> None:
@@ -473,6 +480,13 @@ def test_of_a_training_that_is_killed_the_champion_stays_and_its_verdict_is_open
         assert came_to(faults.killed.id) == "nothing"
         assert came_to(str(uuid4())) == "nothing", "one that nobody knows"
     assert "verdict 1: asked for retraining: event " in faults.second_look.message
+    database = connect(Project(platform.root).database_url)
+    with database.connect() as connection:
+        told = (
+            connection.execute(select(alerts.c.text).where(alerts.c.cause == "training failed: killed")).scalars().all()
+        )
+    database.dispose()
+    assert told == [f"training {faults.killed.name}: {faults.killed.message}"]
 
 
 def test_a_retraining_outlives_the_prefect_server_and_waits_for_mlflow_and_its_winner_goes_live(

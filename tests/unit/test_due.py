@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from monitoring.alerts import Alerts
 from monitoring.channels import Channel, Message
-from monitoring.run import CameTo, due, end, mark_asked, mark_rolled_back, take, worse
+from monitoring.run import CameTo, due, end, mark_asked, mark_rolled_back, take, take_waiting, worse
 from monitoring.telling import tell_of, training_failed, training_succeeded
 from monitoring.verdicts import Verdict, latest, store
 from monitoring.window import HOUR
@@ -83,7 +83,7 @@ def test_what_a_training_has_taken_up_is_due_again_only_if_that_was_cut_off_and_
     assert again is not None
     assert again.id == drift.id
     assert take(project, drift.id, "run 3")
-    end(project, drift.id, "run 3", "version 4 is champion")
+    end(project, "run 3", "version 4 is champion")
     assert due(project, lambda: AT + 99 * HOUR, came_to=lambda _run: "nothing") is None
 
 
@@ -96,10 +96,63 @@ def test_what_a_person_has_cancelled_is_not_asked_for_again(project: Project, da
     assert due(project, lambda: AT + 99 * HOUR, came_to=lambda _run: "nothing") is None
 
 
+def test_a_training_for_another_reason_that_is_cancelled_leaves_the_verdict_that_it_took_up(
+    project: Project, database: Engine
+) -> None:
+    drift = store(database, DRIFT)
+    take_waiting(project, "run 1", lambda: AT)
+
+    found = due(project, lambda: AT + HOUR, came_to=lambda _run: "cancelled")
+    assert found is not None
+    assert (found.id, found.taken, found.ended) == (drift.id, None, None)
+
+
+def test_what_a_person_has_cancelled_was_not_in_vain(project: Project, database: Engine) -> None:
+    take(project, mark_asked(project, store(database, DRIFT), "event e1", lambda: AT).id, "run 1")
+    assert due(project, lambda: AT + HOUR, came_to=lambda _run: "cancelled") is None
+    store(database, DRIFT)
+
+    assert due(project, lambda: AT + 6 * HOUR - 1) is None
+    assert due(project, lambda: AT + 6 * HOUR) is not None, "the rest is no longer than ever"
+
+
+def test_what_was_lost_keeps_nothing_newer_waiting(project: Project, database: Engine) -> None:
+    mark_asked(project, store(database, DRIFT), "event e1", lambda: AT)
+    newer = store(database, DRIFT)
+
+    assert due(project, lambda: AT + HOUR - 1) is None
+    found = due(project, lambda: AT + HOUR)
+    assert found is not None
+    assert found.id == newer.id
+
+
+def test_a_clock_that_went_ahead_does_not_end_the_cool_down(project: Project, database: Engine) -> None:
+    for run, at in (("run 1", AT + 99 * HOUR), ("run 2", AT)):
+        take(project, mark_asked(project, store(database, DRIFT), "event", lambda at=at: at).id, run)
+    store(database, DRIFT)
+
+    assert due(project, lambda: AT + 6 * HOUR - 1) is None
+    assert due(project, lambda: AT + 6 * HOUR) is not None
+
+
+def test_a_training_answers_every_verdict_that_it_took_up_and_was_in_vain_once(
+    project: Project, database: Engine
+) -> None:
+    first, _second = store(database, DRIFT), store(database, DRIFT)
+    assert take(project, mark_asked(project, first, "event e1", lambda: AT).id, "run 1")
+    take_waiting(project, "run 1", lambda: AT)
+    end(project, "run 1", "no better")
+
+    assert [verdict.ended for verdict in latest(database, 2)] == ["no better"] * 2
+    store(database, DRIFT)
+    assert due(project, lambda: AT + 12 * HOUR - 1) is None
+    assert due(project, lambda: AT + 12 * HOUR) is not None
+
+
 def test_a_second_reason_waits_until_the_first_has_cooled_down_and_says_so(project: Project, database: Engine) -> None:
     first = mark_asked(project, store(database, DRIFT), "event e1", lambda: AT)
     take(project, first.id, "run 1")
-    end(project, first.id, "run 1", "no better")
+    end(project, "run 1", "no better")
     second = store(database, DRIFT)
 
     assert due(project, lambda: AT + 11 * HOUR) is None, "after a training in vain the rest is twice as long"

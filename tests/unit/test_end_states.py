@@ -126,9 +126,8 @@ def test_of_two_verdicts_at_once_the_second_finds_its_version_gone_and_does_noth
 
     assert (late.name, late.is_completed()) == ("Taken already", True)
     assert standing(project) == (2, 2, BOTH)
-    newest, oldest = latest(database, 2)
-    assert "v2 (popularity) is champion" in str(oldest.ended)
-    assert (newest.taken, newest.ended) == (None, None)
+    for each in latest(database, 2):
+        assert "v2 (popularity) is champion" in str(each.ended), "it learnt from the events of both"
     assert due(project, lambda: now_us() + 99 * HOUR) is None, "nor is it asked for any more"
 
 
@@ -158,14 +157,23 @@ def test_a_training_by_a_person_answers_what_failed_before_and_leaves_what_anoth
 ) -> None:
     drift = asked(project, database)
     assert take(project, drift.id, "run 1")
-    assert take_waiting(project, "run 2") is None, "run 1 works at it"
-    fail(project, drift.id, "run 1", "the disk was full")
+    take_waiting(project, "run 2")
+    assert latest(database)[0].taken == "run 1", "which works at it"
+    fail(project, "run 1", "the disk was full")
 
     assert training.training.fn("I mended it").is_completed()
 
     assert standing(project) == (2, 2, BOTH)
-    assert "v2 (popularity) is champion" in str(latest(database)[0].ended)
-    assert latest(database)[0].asked_at == drift.asked_at
+    answered = latest(database)[0]
+    assert "v2 (popularity) is champion" in str(answered.ended)
+    assert answered.asked_at is not None and drift.asked_at is not None
+    assert answered.asked_at > drift.asked_at, "the cool-down has begun anew"
+
+
+def test_what_a_killed_training_had_taken_up_the_next_one_does(project: Project, database: Engine) -> None:
+    take(project, asked(project, database).id, "run 1")
+    take_waiting(project, "run 2", came_to=lambda _training: "nothing")
+    assert latest(database)[0].taken == "run 2"
 
 
 @pytest.mark.parametrize("damage", ["", "{"])
@@ -176,7 +184,8 @@ def test_where_no_version_is_live_a_training_has_nothing_to_answer(
     (project.live / "champion.json").unlink()
     if damage:
         (project.live / "champion.json").write_text(damage)
-    assert take_waiting(project, "run 1") is None
+    take_waiting(project, "run 1")
+    assert latest(database)[0].taken is None
 
 
 def test_what_the_gate_stops_is_said_in_the_verdict_and_not_asked_for_again(

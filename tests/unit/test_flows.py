@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +17,16 @@ from prefect.logging import disable_run_logger
 from prefect.states import Completed, Failed
 from ruamel.yaml import YAML
 
-from flows import monitoring, training
+from flows import monitoring, runs, training
 from flows.deploy import declared_in
 from flows.events import emit
+from monitoring import run
 from monitoring.channels import Channel, Message
+from monitoring.live import LiveModel
 from monitoring.policy import Signal
 from monitoring.verdicts import Verdict, latest, store
 from recloop.errors import GateError, PlatformError, RegistryError, StageError
+from recloop.exclusive import Lock
 from recloop.pipeline import repro
 from recloop.platform import POOL, WORKERS
 from recloop.project import Project
@@ -286,6 +291,64 @@ class TestMonitoring:
         monkeypatch.setenv("RECLOOP_ROOT", str(tmp_path))
         state = monitoring.monitoring.fn()
         assert (state.name, state.is_completed()) == ("Nothing live", True)
+
+    @pytest.fixture
+    def project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+        """Something is live."""
+        (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+        (tmp_path / "var" / "live").mkdir(parents=True)
+        (tmp_path / "var" / "live" / "champion.json").write_text("{}")
+        monkeypatch.setenv("RECLOOP_ROOT", str(tmp_path))
+        return Project(tmp_path)
+
+    def test_where_a_person_runs_the_monitor_nobody_is_alerted_that_it_failed(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told = list[Message]()
+        monkeypatch.setattr(monitoring, "channels", lambda _: [Channel("list", told.append)])
+        monkeypatch.setattr(monitoring, "judge", lambda *_: run.monitor(project))
+        monkeypatch.setattr(run, "live_model", lambda _: LiveModel(1, 0, None, 0))
+
+        with Lock(project.var / "monitor.lock", "a monitor"):
+            state = monitoring.monitoring.fn()
+
+        assert (state.name, state.is_completed(), told) == ("Judged by another", True, [])
+
+    def test_where_it_cannot_be_rolled_back_a_training_is_asked_for_all_the_same(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = list[Verdict]()
+
+        def fails(*_: object) -> str:
+            raise RegistryError("there is no earlier champion")
+
+        for name, stub in {
+            "judge": lambda *_: "worse",
+            "killed": lambda _: None,
+            "roll_back": fails,
+            "ask_for_retraining": lambda _, found: asked.append(found) or found,
+        }.items():
+            monkeypatch.setattr(monitoring, name, stub)
+        monkeypatch.setattr(run, "worse", lambda _: verdict(reasons=("it is worse",)))
+        monkeypatch.setattr(run, "due", lambda *_, **__: verdict(reasons=("drift",)))
+
+        with pytest.raises(RegistryError, match="no earlier champion"):
+            monitoring.judge_and_act(project, ())
+        assert len(asked) == 1
+
+    def test_a_training_whose_process_is_gone_is_known_and_one_that_goes_on_is_not_taken_for_one(
+        self, project: Project
+    ) -> None:
+        assert not runs._gone(project, "none that began here")
+        with runs.alive(project, "run 1"):
+            assert not runs._gone(project, "run 1")
+        assert not runs._gone(project, "run 1"), "it says itself what came of it"
+        script = (
+            "import os, pathlib, flows.runs as r, recloop.project as p\n"
+            f"with r.alive(p.Project(pathlib.Path({str(project.root)!r})), 'run 2'): os.kill(os.getpid(), 9)"
+        )
+        assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+        assert runs._gone(project, "run 2")
 
     def test_an_event_that_the_server_does_not_take_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from prefect.settings import PREFECT_API_URL, temporary_settings

@@ -373,6 +373,21 @@ def test_when_nothing_comes_in_any_more_it_says_since_when(project: Project) -> 
     assert verdicts[2].window_from == SINCE, "the window goes on"
 
 
+def test_where_most_is_refused_nobody_waits_for_the_windows_end(project: Project) -> None:
+    database = connect(project.database_url)
+    for hour, refused in ((0, 999), (1, 1)):
+        with database.begin() as connection:
+            row = {"hour": SINCE + hour * HOUR, "reason": "value: missing", "events": refused, "requests": refused}
+            connection.execute(ADD, row)
+        receive(project, World(), SINCE + hour * HOUR, count=100)
+    database.dispose()
+
+    verdicts = [monitor(project, lambda now=SINCE + hours * HOUR: now) for hours in (1, 2)]
+
+    assert [verdict.verdict for verdict in verdicts] == ["insufficient", "silent"]
+    assert verdicts[1].reasons == ("1,000 of 1,200 events that were sent were refused: value: missing 1,000",)
+
+
 def test_a_trickle_after_days_of_traffic_is_as_good_as_silence(project: Project) -> None:
     database = connect(project.database_url)
     days = [Window(SINCE + day * 24 * HOUR, SINCE + (day + 1) * 24 * HOUR) for day in range(4)]

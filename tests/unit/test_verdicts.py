@@ -66,12 +66,16 @@ def test_only_a_drift_that_nobody_acted_on_asks_for_a_retraining(verdict: str, a
 def test_only_a_verdict_that_was_asked_for_starts_the_cool_down(database: Engine) -> None:
     drift = store(database, DRIFT)
     store(database, replace(DRIFT, acted="cooling down since yesterday"))
-    assert last_asked(database) is None
+    assert last_asked(database, AT + 9, HOUR) is None
 
     asked = mark_asked(database, drift, "event e1", AT + 5)
 
     assert (asked.acted, asked.asked_at) == ("asked for retraining: event e1", AT + 5)
-    assert last_asked(database) == asked
+    assert last_asked(database, AT + 5, HOUR) == asked
+    assert last_asked(database, AT + 4, HOUR) is None, "a clock went ahead"
+    assert last_asked(database, AT + 5 + HOUR, HOUR) is None, "the event was lost"
+    take(database, drift.id, "run 1")
+    assert last_asked(database, AT + 5 + HOUR, HOUR) == replace(asked, taken="run 1")
     assert not asked.should_retrain
 
 
@@ -113,9 +117,9 @@ def test_one_training_takes_up_a_verdict_and_says_what_came_of_it(database: Engi
     assert take(database, drift.id, "run 1"), "as one does that was interrupted"
     assert not take(database, drift.id, "run 2")
     assert take(database, 99, "run 2"), "of a verdict that is not there"
-    end(database, drift.id, "run 2", "not its own")
+    end(database, "run 2", "not its own")
     assert open_verdict(database, 3, 0) == replace(drift, taken="run 1")
-    end(database, drift.id, "run 1", "version 4 is champion")
+    end(database, "run 1", "version 4 is champion")
     assert latest(database) == (replace(drift, taken="run 1", ended="version 4 is champion"),)
     assert open_verdict(database, 3, 0) is None
 
