@@ -22,7 +22,7 @@ FEWEST_TAKEN = 10.0
 """Lists of which something is taken, that are to be expected in the window: with fewer, chance makes none of them"""
 
 
-def fall(now: Record | None, before: Record | None, k: int, fewest: int, share: float) -> Finding | None:
+def fall(now: Record | None, before: Record | None, k: int, fewest: float, share: float) -> Finding | None:
     """By which share NDCG has fallen; 0 where it has risen.
 
     Args:

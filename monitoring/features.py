@@ -89,8 +89,7 @@ def event_features(events: Table, known: Known, vocabulary: Vocabulary, fresh: F
 
 
 def arrivals(events: pa.Table) -> Table:
-    """How late events came in, a row for each degree of it that a user's events of one hour had: user_id, timestamp
-    and session (the hour), lateness.
+    """How late events came in, one row an event: user_id, timestamp and session (the hour of receipt), lateness.
 
     Args:
         events: as `window.read_events` has them.
@@ -101,8 +100,9 @@ def arrivals(events: pa.Table) -> Table:
     late = came - events["timestamp"].cast(pa.int64()).to_numpy()
     grades = np.array([*LATENESS.values(), "later"])[np.searchsorted([*LATENESS], late, side="right")]
     hours = pa.array(came - came % HOUR).cast(pa.timestamp("us", tz="UTC"))
-    rows = pa.table({"user_id": events["user_id"], "lateness": grades, "timestamp": hours, "session": hours})
-    return ibis.memtable(rows).distinct()
+    columns = {"seq": events["seq"], "user_id": events["user_id"], "timestamp": hours, "session": hours}
+    rows = _counted(ibis.memtable(pa.table(columns | {"lateness": grades})), ["seq"])
+    return _thinned(rows).drop("seq")
 
 
 def list_features(lists: Table, known: Known, score_edges: Sequence[float]) -> Table:
@@ -154,10 +154,16 @@ def _in_sessions(rows: Table, at: TimestampColumn, order: list[str]) -> Table:
 
     by_user = ibis.window(group_by="user_id", order_by=order)
     up_to_here = ibis.window(group_by="user_id", order_by=order, rows=(None, 0))
-    of_session = ["user_id", "session"]
     rows = rows.mutate(at=at, pause_ends=at.lag().over(by_user) + ibis.interval(seconds=PAUSE_SECONDS))
     rows = rows.mutate(begins=(rows.at > rows.pause_ends).fill_null(True).ifelse(rows.at, None))
-    rows = rows.mutate(session=rows.begins.max().over(up_to_here)).drop("at", "pause_ends", "begins")
+    return _counted(rows.mutate(session=rows.begins.max().over(up_to_here)).drop("at", "pause_ends", "begins"), order)
+
+
+def _counted(rows: Table, order: list[str]) -> Table:
+    """With `in_session`, how many rows a row's session has; `place`, its own there, from 0."""
+    import ibis
+
+    of_session = ["user_id", "session"]
     return rows.mutate(
         in_session=rows.count().over(ibis.window(group_by=of_session)),
         place=ibis.row_number().over(ibis.window(group_by=of_session, order_by=order)),

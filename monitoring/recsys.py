@@ -92,11 +92,14 @@ def snapshot(rows: Rows, k: int) -> Any:
 
 def _sampled(feedback: Feedback, version: int, window: Window) -> Table:
     """Every n-th list that the version showed, so that there are at most about SAMPLE."""
+    import ibis
+
     lists = feedback.lists
     lists = lists.filter(lists.served_at >= window.start, lists.served_at < window.end)
     lists = lists.filter(lists.version == version, lists.variant != SHADOW)
     step = max(1, -(-int(lists.count().execute()) // SAMPLE))
-    return lists.filter(lists.list % step == 0)
+    turn = ibis.row_number().over(order_by="list")  # not its number: every other one may be of a shadow
+    return lists.mutate(turn=turn).filter(lambda t: t.turn % step == 0).drop("turn")
 
 
 def _with_lists(feedback: Feedback, shown: Table, items: Table, k: int) -> Table:

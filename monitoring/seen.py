@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from monitoring.feedback import Feedback, feedback_of
 from monitoring.live import LiveModel
 from monitoring.tallies import Tallies
-from monitoring.window import Window, attribution_of, count_events, read_events, step_of
+from monitoring.window import Window, attribution_of, before, count_events, read_events, step_of
 from recloop.config import Params
 from recloop.data.schema import INTERACTIONS
 
@@ -69,18 +69,20 @@ def look(backend: Backend, connection: Connection, window: Window, live: LiveMod
     """
     attribution = attribution_of(params.monitoring)
     count = count_events(connection, window)
-    before, shown = window.before(live, count), window.shown(live, attribution)
-    shown_before = shown.before(live, count)
-    everything = Window(min(before.start, shown_before.start), window.end)
+    shown = window.shown(live, attribution)
+    earlier, shown_before = (before(connection, part, live, count) for part in (window, shown))
+    everything = Window(min(earlier.start, shown_before.start), window.end)
     step = step_of(count_events(connection, everything))
     log = read_events(connection, everything, step)
+    if step > 1 and not pc.any(pc.greater_equal(log["received_at"], window.start)).as_py():  # few users, all left out
+        step, log = 1, read_events(connection, everything)
     lists = Window(shown_before.start, shown.end)
     feedback = feedback_of(backend, connection, log, step, lists, attribution)
     return Seen(
         window=window,
         count=count,
-        before=before,
-        count_before=count_events(connection, before),
+        before=earlier,
+        count_before=count_events(connection, earlier),
         shown=shown,
         shown_before=shown_before,
         log=log,

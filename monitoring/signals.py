@@ -23,7 +23,7 @@ LIST_SIGNALS = ("strategy", "list_popularity", "top_score")
 VOLUME = "volume"
 QUALITY = "quality"
 FALL = "a fall by"
-ONLY_LESS = {"unknown_items": "known"}
+ONLY_LESS = {"unknown_items": "known", "strategy": "model"}
 """Signal → the category that may grow as it likes"""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,13 @@ Sides = tuple["pd.DataFrame", "pd.DataFrame", tuple[str, ...]]
 
 LIST_WEIGHT = 10
 """A list is so many rows: an item each"""
+
+
+class Lists(NamedTuple):
+    """Which lists."""
+
+    window: Window
+    version: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ def compare_traffic(
     """Compare what came in, and what was served, in a window with its reference.
 
     Events are compared with the last stretch of what `live` knows. How they came in, and served lists, are compared
-    with what the same version had before the window; so a version that has just gone live has nothing to compare with.
+    with what the same version had before the window. One that has just gone live has nothing to compare with, but for
+    the share of fallbacks: with that of the version before it.
 
     Args:
         backend: an Ibis DuckDB backend, with the tables of what was seen.
@@ -111,21 +119,29 @@ def traffic_of(
             *(_frame(arrivals(seen.log_of(part))) for part in (seen.before, seen.window)),
             ARRIVAL_SIGNALS,
         )
-    parts = (seen.shown_before, seen.shown)
-    fewest = min(count_lists(connection, part, live.version) for part in parts)
+    now, then = Lists(seen.shown, live.version), Lists(seen.shown_before, live.version)
     fell = None
+    if count_lists(connection, *then) < policy.min_events and live.previous is not None:
+        long = seen.shown.end - seen.shown.start
+        then = Lists(Window(live.since - long, live.since), live.previous)
+    fewest = min(count_lists(connection, *each) for each in (now, then))
     if fewest >= policy.min_events:
-        sides["lists"] = _lists(connection, learnt.known, parts, live)
-        then, now = (record_of(seen.tallies, part, live.version) for part in parts)
-        fell = fall(now, then, k, policy.min_events, policy.false_alarms)
+        *both, signals = _lists(connection, learnt.known, (then, now))
+        if then.version == live.version:
+            ours, theirs = (record_of(seen.tallies, *each) for each in (now, then))
+            fell = fall(ours, theirs, k, policy.min_events / seen.feedback.step, policy.false_alarms)
+            whose = "this version"
+        else:  # scores are of another scale, and lists of another taste
+            signals, whose = ("strategy",), f"version {then.version}, which was live before it,"
+        sides["lists"] = (*both, signals)
         notes.append(
-            "Served lists are compared with what this version served before; they are those whose time for "
+            f"Served lists are compared with what {whose} served before; they are those whose time for "
             f"feedback, {policy.attribution_hours:g} h, ended in the window."
         )
     else:
         notes.append(
             f"Served lists were not compared: one side has {fewest:,}, and monitoring.min_events is "
-            f"{policy.min_events:,}. Their reference is what this version served before."
+            f"{policy.min_events:,}. Their reference is what this version served before, or else the one before it."
         )
     pages = {name: compare(*each, policy.signals, policy.false_alarms) for name, each in sides.items()}
     for page in pages.values():
@@ -152,13 +168,13 @@ def _events(connection: Connection, seen: Seen, learnt: Reference, live: LiveMod
     return _frame(learnt.features), _frame(current), EVENT_SIGNALS
 
 
-def _lists(connection: Connection, known: Known, parts: tuple[Window, Window], live: LiveModel) -> Sides:
+def _lists(connection: Connection, known: Known, parts: tuple[Lists, Lists]) -> Sides:
     import ibis
 
     sides = []
     for part in parts:
-        step = step_of(LIST_WEIGHT * count_lists(connection, part, live.version))
-        sides.append(read_lists(connection, part, live, step))
+        step = step_of(LIST_WEIGHT * count_lists(connection, *part))
+        sides.append(read_lists(connection, *part, step))
     scores = sides[0]["top_score"].drop_null().to_numpy()
     edges = np.unique(np.quantile(scores, np.arange(1, 10) / 10)).tolist() if len(scores) else [0.0]
     before, current = (_frame(list_features(ibis.memtable(lists), known, edges)) for lists in sides)
@@ -172,9 +188,9 @@ def _frame(features: Table) -> pd.DataFrame:
 
 
 def span(times: pa.ChunkedArray) -> int:
-    """How long the middle nine tenths of some moments took, as though all had come at their pace; in µs.
+    """How long the middle half of some moments took, as though all had come at their pace; in µs.
 
-    Not by our clock: traffic that is played back, or handed in late, is as long as it says.
+    Not by our clock: traffic that is played back is as long as it says. Of what is handed in late there may be some.
     """
-    first, last = np.quantile(times.cast(pa.int64()).to_numpy(), [0.05, 0.95])
-    return int((last - first) / 0.9)
+    first, last = np.quantile(times.cast(pa.int64()).to_numpy(), [0.25, 0.75])
+    return int((last - first) / 0.5)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Select, cast, func, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Select, Text, cast, func, select
 
 from monitoring.live import LiveModel
 from recloop.config import Monitoring
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HOUR = 3_600_000_000
 BATCH = 10_000
 BEFORE = 1_000_000
+"""So many events before a window are enough to know what is usual"""
 READ = 1_000_000
 """About so many events are read; of more than that, those of some users"""
 RECEIVED = pa.schema([("seq", pa.int64()), *INTERACTIONS, ("received_at", pa.int64()), ("request_id", pa.string())])
@@ -59,18 +60,6 @@ class Window:
         """
         return cls(min(max(judged or 0, live.since), now), now)
 
-    def before(self, live: LiveModel, count: int = 0) -> Window:
-        """What `live` answered before this window; of much traffic no more than is needed to know what is usual.
-
-        Args:
-            live: what answered.
-            count: events in this window. It is gone back until there would be BEFORE at their pace, and for as long as
-                the window is at least.
-        """
-        long = self.end - self.start
-        longest = max(long, long * BEFORE // count) if count else self.start
-        return Window(min(max(live.since, self.start - longest), self.start), self.start)
-
     def shown(self, live: LiveModel, attribution: int) -> Window:
         """When the lists were shown that events in this window are the last to count for.
 
@@ -91,6 +80,21 @@ def count_events(connection: Connection, window: Window) -> int:
     """How many events were received in `window`."""
     query = select(func.count()).select_from(events).where(_received(window))
     return int(connection.execute(query).scalar_one())
+
+
+def before(connection: Connection, window: Window, live: LiveModel, count: int) -> Window:
+    """What `live` answered before a window: back to the BEFORE-th event before it, or to as many as it has itself.
+
+    Args:
+        connection: to the database of the endpoint.
+        window: what is judged.
+        live: what answered.
+        count: events in the window.
+    """
+    at = events.c.received_at
+    earlier = select(at).where(_received(Window(min(live.since, window.start), window.start))).order_by(at.desc())
+    first = connection.execute(earlier.limit(1).offset(max(BEFORE, count) - 1)).scalar_one_or_none()
+    return Window(min(live.since if first is None else int(first), window.start), window.start)
 
 
 def newest_event(connection: Connection) -> int | None:
@@ -143,8 +147,8 @@ def count_lists(connection: Connection, window: Window, version: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def read_lists(connection: Connection, window: Window, live: LiveModel, step: int = 1) -> pa.Table:
-    """The lists `live` served in `window` to every `step`-th user; of those for nobody every `step`-th."""
+def read_lists(connection: Connection, window: Window, version: int, step: int = 1) -> pa.Table:
+    """The lists a version served in `window` to every `step`-th user; of those for nobody every `step`-th."""
     query = (
         select(
             impressions.c.seq,
@@ -154,7 +158,7 @@ def read_lists(connection: Connection, window: Window, live: LiveModel, step: in
             impressions.c["items"],
             impressions.c.scores,
         )
-        .where(*_served(window, live.version), *every_user(step, impressions.c.user_id, impressions.c.seq))
+        .where(*_served(window, version), *every_user(step, impressions.c.user_id, impressions.c.seq))
         .order_by(impressions.c.seq)
     )
 
@@ -167,11 +171,11 @@ def read_lists(connection: Connection, window: Window, live: LiveModel, step: in
 
 def every_user(step: int, user_id: Column[Any], seq: Column[Any] | None = None) -> tuple[ColumnElement[bool], ...]:
     """Lets through every `step`-th user, the same ones each time, so that of each there is all; and of rows for nobody
-    as many, by their `seq`."""
+    as many, by their `seq`; by its hash, for every other one may be of one kind."""
     if step == 1:
         return ()
-    user = func.abs(cast(func.hashtext(user_id), BigInteger)) % step == 0
-    return (user if seq is None else user | (user_id.is_(None) & (seq % step == 0)),)
+    drawn = user_id if seq is None else func.coalesce(user_id, cast(seq, Text))
+    return (func.abs(cast(func.hashtext(drawn), BigInteger)) % step == 0,)
 
 
 def _received(window: Window) -> ColumnElement[bool]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -294,25 +295,22 @@ def test_events_without_an_order_in_time_are_no_reference(tmp_path: Path, backen
         reference(backend, gated, KNOWS_ALL, 0.2, 0)
 
 
-def test_how_late_a_users_events_of_an_hour_came_in_is_told_once_for_each_degree() -> None:
+def test_how_late_an_event_came_in_is_told_of_every_one_in_the_hour_of_its_receipt() -> None:
     minute, day = 60_000_000, 24 * HOUR
     rows = [
         ("u", 10 * HOUR, 0),
-        ("u", 10 * HOUR + 1, minute - 1),  # the same hour and degree
+        ("u", 10 * HOUR + 1, minute - 1),
         ("u", 11 * HOUR - 1, minute),
         ("u", 11 * HOUR, HOUR),
         ("v", 30 * HOUR, day - 1),
         ("v", 30 * HOUR, day),
         ("v", 30 * HOUR, -HOUR),  # by a clock that is ahead
     ]
-    users, came, late = zip(*rows, strict=True)
-    sent = pa.array(np.subtract(came, late)).cast(pa.timestamp("us", tz="UTC"))
-    log = pa.table({"user_id": users, "timestamp": sent, "received_at": came})
-
-    found = arrivals(log).to_pandas()
+    found = arrived(rows)
 
     hours = [int(at.timestamp()) // 3600 for at in found["session"]]
     assert sorted(zip(found["user_id"], hours, found["lateness"], strict=True)) == [
+        ("u", 10, "within a minute"),
         ("u", 10, "within a minute"),
         ("u", 10, "within an hour"),
         ("u", 11, "within a day"),
@@ -321,6 +319,23 @@ def test_how_late_a_users_events_of_an_hour_came_in_is_told_once_for_each_degree
         ("v", 30, "within a minute"),
     ]
     assert (found["timestamp"] == found["session"]).all()
+
+
+def test_the_share_of_late_events_is_that_of_events_and_of_a_busy_user_ten_an_hour_are_looked_at() -> None:
+    late = [(user, (number + user) % 100 == 0) for user in range(100) for number in range(100)]
+    rows = [(f"u{user}", user, 2 * HOUR if one_is else 0) for user, one_is in late]
+    found = arrived(rows)
+
+    assert len(found) == 100 * 10
+    assert (found["lateness"] == "within a day").mean() == pytest.approx(0.01, abs=0.005)
+
+
+def arrived(rows: Sequence[tuple[str, int, int]]) -> pd.DataFrame:
+    """user_id, received_at, how late."""
+    users, came, late = zip(*rows, strict=True)
+    sent = pa.array(np.subtract(came, late)).cast(pa.timestamp("us", tz="UTC"))
+    log = pa.table({"seq": range(len(rows)), "user_id": users, "timestamp": sent, "received_at": came})
+    return arrivals(log).to_pandas()
 
 
 def test_no_events_are_no_arrivals() -> None:

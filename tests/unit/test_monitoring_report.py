@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from monitoring.live import live_model
 from monitoring.probation import worse_than_before
@@ -305,6 +305,46 @@ def test_served_lists_are_compared_with_what_the_same_version_served_before(proj
     assert 'href="lists.html"' in (project.root / str(verdict.report)).read_text(encoding="utf-8")
 
 
+@evidently
+def test_of_a_version_that_has_just_gone_live_fallbacks_are_compared_with_those_of_the_one_before_it(
+    project: Project,
+) -> None:
+    pointer = project.live / "champion.json"
+    pointer.write_text(json.dumps(json.loads(pointer.read_text()) | {"version": 2, "previous": 1}))
+    serve(project, SINCE - 2 * HOUR, "model")
+    serve(project, SINCE + HOUR, "popular", version=2)
+    receive(project, World(), SINCE + HOUR)
+
+    verdict = monitor(project, lambda: SINCE + 24 * HOUR)
+
+    assert drifted(verdict) == ["strategy"]
+    assert {"list_popularity", "top_score"}.isdisjoint(signal.name for signal in verdict.signals)
+    said = (project.root / str(verdict.report)).read_text(encoding="utf-8")
+    assert "compared with what version 1, which was live before it, served before" in said
+
+
+@evidently
+def test_that_fewer_lists_fall_back_is_no_drift(project: Project) -> None:
+    for start, strategy in ((SINCE, "popular"), (SINCE + 24 * HOUR, "model")):
+        serve(project, start + HOUR, strategy)
+        receive(project, World(), start + HOUR)
+        verdict = monitor(project, lambda now=start + 24 * HOUR: now)
+
+    assert (verdict.verdict, drifted(verdict)) == ("ok", [])
+
+
+@evidently
+def test_some_late_events_do_not_hide_that_many_are_on_unknown_items(project: Project) -> None:
+    receive(project, World(new_items=0.3), SINCE + HOUR)
+    database = connect(project.database_url)
+    with database.begin() as connection:
+        late = events.c.seq % 10 == 0
+        connection.execute(update(events).where(late).values(timestamp=events.c.timestamp - 5 * 24 * HOUR))
+    database.dispose()
+
+    assert "unknown_items" in drifted(monitor(project, lambda: SINCE + 24 * HOUR))
+
+
 def take(project: Project, at: int, share: float, count: int = 1500) -> None:
     """Let users click on the first item of so many of the lists that `serve` made."""
     database = connect(project.database_url)
@@ -476,7 +516,7 @@ def test_a_version_on_probation_that_does_worse_than_the_one_before_it_is_found_
     assert verdict.report is not None
     assert "All lists: 1,500 shown to 300 users, NDCG@10 0.1" in (project.root / verdict.report).read_text()
     names = {json.loads(path.read_text())["name"] for path in project.reports.glob("evidently/*/snapshots/*.json")}
-    assert names == {"drift: report", "signals", "quality", "recsys"}
+    assert names == {"drift: report", "drift: lists", "signals", "quality", "recsys"}
 
 
 @pytest.mark.parametrize(("share", "hours", "worse"), [(0.1, 3, True), (0.5, 3, False), (0.1, 100, False)])

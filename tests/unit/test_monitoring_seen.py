@@ -92,3 +92,18 @@ def test_of_too_many_there_is_all_of_some_users(
     assert seen.log.num_rows == (lists_of_a_user + 1) * len(of_events)
     assert users < of_events
     assert seen.feedback.step % seen.step == 0 and 0 < len(users) < 300 / seen.feedback.step * 2
+
+
+def test_where_the_few_users_of_a_window_are_all_left_out_everybodys_events_are_read(
+    connection: Connection, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        visit(connection, f"user {number}", 20 * HOUR + number)
+    for number in range(300):
+        act(connection, 39 * HOUR + number, "b", user="the only one")
+    monkeypatch.setattr(windows, "BEFORE", 300)
+    monkeypatch.setattr(windows, "READ", 1)
+
+    seen, _ = seen_of(connection, params)
+
+    assert (seen.step, seen.count, seen.received.num_rows) == (1, 300, 300)

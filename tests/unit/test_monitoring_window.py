@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert
 
+from monitoring import window
 from monitoring.live import LiveModel, live_model
 from monitoring.window import (
     HOUR,
     RECEIVED,
     Window,
+    before,
     count_events,
     count_lists,
     read_earlier,
@@ -126,7 +128,7 @@ def test_a_clients_clock_does_not_move_an_event_into_the_window(connection: Conn
 def test_an_empty_database_is_an_empty_table(connection: Connection) -> None:
     assert read_events(connection, Window(0, NOW)).num_rows == 0
     assert read_events(connection, Window(0, NOW)).schema == RECEIVED
-    assert read_lists(connection, Window(0, NOW), LIVE).num_rows == 0
+    assert read_lists(connection, Window(0, NOW), LIVE.version).num_rows == 0
 
 
 def test_earlier_events_are_those_before_the_window_that_the_model_does_not_know(
@@ -155,7 +157,7 @@ def test_a_list_has_its_items_and_the_score_of_the_first(connection: Connection)
     serve(connection, 150)
     serve(connection, 151, scores=())
 
-    found = read_lists(connection, Window(100, 200), LIVE).to_pylist()
+    found = read_lists(connection, Window(100, 200), LIVE.version).to_pylist()
 
     assert [(row["items"], row["top_score"]) for row in found] == [(["i2", "i1"], 0.5), (["i2", "i1"], None)]
 
@@ -165,28 +167,35 @@ def test_of_too_many_all_is_read_of_the_same_users(connection: Connection) -> No
     receive(connection, *[(user, 150) for user in users for _ in range(3)])
     for user in users:
         serve(connection, 150, user=user)
-    for _ in range(40):
+    for _ in range(100):  # every other one, and so every even number, is of another version
         serve(connection, 150, user=None)
-    window = Window(100, 200)
+        serve(connection, 150, user=None, version=1)
+    everything = Window(100, 200)
 
-    of_events = Counter(read_events(connection, window, 4)["user_id"].to_pylist())
-    of_lists = Counter(read_lists(connection, window, LIVE, 4)["user_id"].to_pylist())
+    of_events = Counter(read_events(connection, everything, 4)["user_id"].to_pylist())
+    of_lists = Counter(read_lists(connection, everything, LIVE.version, 4)["user_id"].to_pylist())
 
     assert 30 < len(of_events) < 70
     assert set(of_events.values()) == {3}
-    assert of_lists.pop(None) == 10
+    assert 15 < of_lists.pop(None) < 35
     assert of_lists.keys() == of_events.keys()
     assert set(read_earlier(connection, Window(160, 200), LIVE, 4)["user_id"].to_pylist()) == of_events.keys()
 
 
-def test_lists_before_the_window_are_those_since_the_model_went_live() -> None:
-    assert Window(76 * HOUR, NOW).before(LIVE) == Window(10 * HOUR, 76 * HOUR)
-    assert Window(76 * HOUR, 78 * HOUR).before(LIVE, 1000) == Window(10 * HOUR, 76 * HOUR)
+def test_what_was_before_the_window_reaches_back_to_when_the_model_went_live(connection: Connection) -> None:
+    receive(connection, ("u", 9 * HOUR), ("u", 20 * HOUR), ("u", 80 * HOUR))
+    assert before(connection, Window(76 * HOUR, NOW), LIVE, 1) == Window(10 * HOUR, 76 * HOUR)
+    assert before(connection, Window(10 * HOUR, NOW), LIVE, 3) == Window(10 * HOUR, 10 * HOUR), "it is the first one"
 
 
-def test_of_much_traffic_only_the_last_is_what_was_before() -> None:
-    assert Window(76 * HOUR, 78 * HOUR).before(LIVE, 100_000) == Window(56 * HOUR, 76 * HOUR)
-    assert Window(76 * HOUR, 78 * HOUR).before(LIVE, 10_000_000) == Window(74 * HOUR, 76 * HOUR), "as long as it is"
+@pytest.mark.parametrize(("count", "since"), [(1, 70), (3, 70), (4, 60), (8, 20), (9, 10)])
+def test_of_much_traffic_only_the_last_is_what_was_before_however_slow_the_window(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, count: int, since: int
+) -> None:
+    """As many events as are enough, or as the window has."""
+    receive(connection, *(("u", hour * HOUR) for hour in (*range(20, 80, 10), 70, 70, 80)))
+    monkeypatch.setattr(window, "BEFORE", 3)
+    assert before(connection, Window(76 * HOUR, 78 * HOUR), LIVE, count) == Window(since * HOUR, 76 * HOUR)
 
 
 def write_live(folder: Path, **package: object) -> None:
