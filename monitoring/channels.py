@@ -12,10 +12,12 @@ import os
 import smtplib
 import ssl
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from http.client import HTTPException
+from threading import Thread
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -31,6 +33,8 @@ logger = logging.getLogger("recloop.alerts")
 WEBHOOK_SECONDS = 5.0
 EMAIL_SECONDS = 10.0
 """How long each step of a conversation may take"""
+IN_ALL_SECONDS = 30.0
+"""How long all of it may: whoever answers a byte at a time keeps nobody waiting"""
 LEVELS: dict[Severity, int] = {"note": logging.INFO, "roll back": logging.ERROR, "error": logging.ERROR}
 """Of the lines in the log; the other severities are warnings."""
 
@@ -107,7 +111,7 @@ def webhook(url: str, model: str) -> Channel:
         }
         _post(url, json.dumps(content).encode())
 
-    return Channel("webhook", tell)
+    return Channel("webhook", _in_time(tell))
 
 
 def by_email(settings: Email, model: str, user: str = "", password: str = "") -> Channel:
@@ -132,7 +136,34 @@ def by_email(settings: Email, model: str, user: str = "", password: str = "") ->
             for address, why in server.send_message(_mail(message, settings, model)).items():
                 logger.error("alert %r: %s refuses mail for %s: %s", message.cause, settings.host, address, why)
 
-    return Channel("e-mail", tell)
+    return Channel("e-mail", _in_time(tell))
+
+
+def _in_time(tell: Callable[[Message], None]) -> Callable[[Message], None]:
+    """The same, given up after a while. It may come to its end yet, and the message then be told twice."""
+
+    def tell_in_time(message: Message) -> None:
+        told: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                tell(message)
+            except Exception as error:
+                told.set_exception(error)
+            else:
+                told.set_result(None)
+
+        Thread(target=run, daemon=True).start()
+        try:
+            told.result(IN_ALL_SECONDS)
+        except TimeoutError as error:
+            if told.done():  # a step of it took too long
+                raise
+            raise PlatformError(
+                f"it has not taken the message in {IN_ALL_SECONDS:g} s", remedy="see what keeps the receiver busy"
+            ) from error
+
+    return tell_in_time
 
 
 def _mail(message: Message, settings: Email, model: str) -> EmailMessage:

@@ -20,6 +20,8 @@ from monitoring.signals import FALL, QUALITY, Finding
 METRIC = "ndcg"
 FEWEST_TAKEN = 10.0
 """Lists of which something is taken, that are to be expected in the window: with fewer, chance makes none of them"""
+FEWEST_TAKERS = 6.0
+"""Users who take something, that are to be expected there: what fewer do tells nothing of what the others would"""
 
 
 def fall(now: Record | None, before: Record | None, k: int, fewest: float, share: float) -> Finding | None:
@@ -38,7 +40,8 @@ def fall(now: Record | None, before: Record | None, k: int, fewest: float, share
     if now is None or before is None or min(shown_to_enough(now), shown_to_enough(before)) < fewest:
         return None
     hits, lists = (float(before.tally.sums[name].sum()) for name in ("hit_rate", "lists"))
-    if hits / lists * now.tally.sums["lists"].sum() < FEWEST_TAKEN:
+    takers = np.count_nonzero(before.tally.sums["hit_rate"]) * min(1.0, now.tally.users / before.tally.users)
+    if hits / lists * now.tally.sums["lists"].sum() < FEWEST_TAKEN or takers < FEWEST_TAKERS:
         return None
     draws = drawn_together({"now": now, "before": before}, METRIC)
     ours, theirs = (ratio(draws[side, METRIC], draws[side, "lists"]) for side in ("now", "before"))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, func, select
 
 from monitoring.backend import duckdb
 from monitoring.feedback import read_feedback
 from monitoring.live import LiveModel
 from monitoring.quality import Record, compare_versions, record_of, shown_to_enough
 from monitoring.tallies import Tallies
-from monitoring.window import HOUR, Window, attribution_of, newest_event
+from monitoring.window import HOUR, Window, attribution_of, count_lists, newest_event
 from recloop.config import Params
+from recloop.serving.impressions import impressions
 
 DAY = 24 * HOUR
+DAYS = 7
+"""So far is gone back"""
 WIDER = 1.6
 """The interval is taken so much wider, for a version is looked at again in every run of the monitor: of those that are
 no worse than the one before, 1.1% are found worse in some one of 72 looks (200,000 random walks)"""
@@ -22,7 +27,7 @@ def worse_than_before(connection: Connection, params: Params, window: Window, li
     """By how much the live version does worse than the one before it did, in as long a time, for people.
 
     That is at the same hours of the days before it went live, for by night others come than by day; where the one
-    before it was not live then, the time right before.
+    before it was not live then, the time right before. Where that one has shown too little, it is the one before it.
 
     Args:
         connection: to the database of the endpoint.
@@ -45,14 +50,10 @@ def worse_than_before(connection: Connection, params: Params, window: Window, li
     ours = _record(connection, params, since_live, live.version)
     if ours is None or shown_to_enough(ours) < policy.min_events:
         return None
-    length = since_live.end - since_live.start
-    for back in (-(-length // DAY) * DAY, length):
-        before = Window(live.since - back, live.since - back + length)
-        theirs = _record(connection, params, before, live.previous)
-        if theirs is not None and shown_to_enough(theirs) >= policy.min_events:
-            break
-    else:
+    measured = _earlier(connection, params, live, since_live.end - since_live.start)
+    if measured is None:
         return None
+    version, theirs = measured
     found = compare_versions(ours, theirs, "ndcg")
     wide = found.difference.mean + WIDER * (found.difference.high - found.difference.mean)
     if wide >= 0:
@@ -60,8 +61,38 @@ def worse_than_before(connection: Connection, params: Params, window: Window, li
     low, high = found.difference.low, found.difference.high
     return (
         f"NDCG@{k} of what was shown is {found.live:.4f} under version {live.version}, and was {found.before:.4f} "
-        f"under version {live.previous}: {found.difference.mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+        f"under version {version}: {found.difference.mean:+.4f} [{low:+.4f}, {high:+.4f}]"
     )
+
+
+def _earlier(connection: Connection, params: Params, live: LiveModel, length: int) -> tuple[int, Record] | None:
+    """The last version before `live` that has shown enough, and what came of so long a time of it."""
+    fewest = params.monitoring.min_events
+    days = -(-length // DAY)
+    for version in _versions(connection, live):
+        for back in (*(day * DAY for day in range(days, days + DAYS)), length):
+            before = Window(live.since - back, live.since - back + length)
+            if count_lists(connection, before, version) >= fewest:
+                found = _record(connection, params, before, version)
+                if found is not None and shown_to_enough(found) >= fewest:
+                    return version, found
+    return None
+
+
+def _versions(connection: Connection, live: LiveModel) -> Iterator[int]:
+    """That which was live before `live`, and those before that one, newest first."""
+    if live.previous is None:
+        return
+    yield live.previous
+    shown = impressions.c.served_at
+    query = (
+        select(impressions.c.version)
+        .where(shown >= live.since - DAYS * DAY, shown < live.since, impressions.c.variant == "champion")
+        .where(impressions.c.version.not_in([live.version, live.previous]))
+        .group_by(impressions.c.version)
+        .order_by(func.max(shown).desc())
+    )
+    yield from connection.execute(query).scalars()
 
 
 def _record(connection: Connection, params: Params, window: Window, version: int) -> Record | None:

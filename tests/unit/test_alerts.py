@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import socket
 import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
@@ -449,6 +450,27 @@ class TestWebhook:
             webhook(hook.url, "shop").tell(MESSAGE)
         assert "secret" not in str(caught.value)
         assert len(hook.requests) == 1
+
+    def test_one_that_answers_a_byte_at_a_time_is_given_up_all_in_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each of its steps is in time."""
+        monkeypatch.setattr(channels, "IN_ALL_SECONDS", 0.3)
+        over = threading.Event()
+
+        def drip(listener: socket.socket) -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                while not over.wait(0.05):
+                    connection.sendall(b"H")
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=drip, args=(listener,))
+            thread.start()
+            try:
+                with pytest.raises(PlatformError, match=r"has not taken the message in 0\.3 s"):
+                    webhook(f"http://127.0.0.1:{listener.getsockname()[1]}/", "shop").tell(MESSAGE)
+            finally:
+                over.set()
+                thread.join()
 
     def test_a_receiver_that_is_not_there_or_says_nothing_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(channels, "WEBHOOK_SECONDS", 0.2)

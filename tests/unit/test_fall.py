@@ -77,9 +77,20 @@ def test_no_more_windows_without_a_change_alarm_than_were_granted() -> None:
         (record(np.full(60, 0.1), lists=1), record(np.full(200, 0.4))),  # too few lists
         (record(np.full(20, 0.1), lists=50), record(np.full(200, 0.4))),  # too few users
         (record(np.full(200, 0.1)), record(np.zeros(200))),  # nothing was ever taken
+        (record(np.full(200, 0.1)), record(np.arange(200) < 5)),  # nearly nobody ever took anything
+        (record(np.full(60, 0.1)), record(np.arange(200) < 19)),  # nor is to be expected to
         (record(np.zeros(200)), record(np.array([0.4] + [0.0] * 199))),  # so little that there may be none by chance
     ],
-    ids=["no lists", "none before", "few lists", "few users", "nothing taken", "little taken"],
+    ids=[
+        "no lists",
+        "none before",
+        "few lists",
+        "few users",
+        "nothing taken",
+        "few takers",
+        "few of them expected",
+        "little taken",
+    ],
 )
 def test_where_a_side_says_too_little_there_is_no_finding(now: Record | None, before: Record | None) -> None:
     assert fall(now, before, 10, FEWEST, 0.005) is None

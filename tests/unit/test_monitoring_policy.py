@@ -187,6 +187,7 @@ def test_every_signal_has_a_setting_and_every_setting_a_signal() -> None:
         ({"signals": {"value": {"matters": 0.1, "severity": "panic"}}}, "signals.value.severity"),
         ({"quiet_hours": {"begin": "25:00", "end": "06:00"}}, "quiet_hours.begin"),
         ({"quiet_hours": {"begin": "22:00", "end": "06:00", "timezone": "Mars"}}, "no time zone is called 'Mars'"),
+        ({"quiet_hours": {"begin": "22:00", "end": "22:00"}}, "they begin and end at 22:00: take two times"),
         ({"reference_share": 1.0}, "reference_share"),
         ({"window_hours": -1}, "window_hours"),
     ],

@@ -554,6 +554,21 @@ def test_a_version_that_went_live_in_the_evening_is_measured_by_the_evening_befo
     database.dispose()
 
 
+def test_where_the_version_before_has_shown_too_little_the_one_before_that_is_the_measure(project: Project) -> None:
+    show_two_versions(project, 0.1)
+    pointer = json.loads((project.live / "champion.json").read_text())
+    (project.live / "champion.json").write_text(json.dumps(pointer | {"previous": 7}))
+    serve(project, SINCE - 10 * MINUTE, "model", count=900, version=7)
+    database = connect(project.database_url)
+    with database.connect() as connection:
+        window = Window(SINCE, SINCE + 3 * HOUR)
+        found = worse_than_before(connection, project.params, window, live_model(project.live))
+    database.dispose()
+
+    assert found is not None
+    assert "under version 1: -0.4" in found
+
+
 def show_two_versions(project: Project, share: float) -> None:
     """Version 1, of whose lists half were taken, and then version 2, of whose lists so many were."""
     pointer = json.loads((project.live / "champion.json").read_text())

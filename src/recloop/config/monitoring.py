@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from recloop.config.section import Positive, Section
 
@@ -50,7 +50,7 @@ class Watching(Section):
     category: Watched = Watched(matters=0.1)
     """The items' first categories."""
     user_activity: Watched = Watched(matters=0.1)
-    """How many events the user had before."""
+    """Whether the user has come before."""
     event: Watched = Watched(matters=0.1)
     """The mix of events."""
     value: Watched = Watched(matters=0.1)
@@ -81,6 +81,12 @@ class QuietHours(Section):
     begin: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+
+    @model_validator(mode="after")
+    def _is_some_time(self) -> QuietHours:
+        if self.begin == self.end:
+            raise ValueError(f"they begin and end at {self.begin}: take two times; no quiet hours are `null`")
+        return self
 
 
 class Monitoring(Section):
