@@ -38,7 +38,7 @@ def _drift() -> list[Any]:
         for number in range(count)
     ]
     events = bar_plot_panel("Events", [_ours(EVENTS)], "Received in the window", "half")
-    return [*moved, _lines("Drifted signals", "Share of all that are compared", [_ours(DRIFTED, "drifted")]), events]
+    return [*moved, _lines("Drifted signals", "Of all that were compared", [_ours(DRIFTED, "drifted")]), events]
 
 
 def _quality(kinds: Iterable[str]) -> list[Any]:

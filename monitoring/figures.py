@@ -29,10 +29,10 @@ def rate_of(kind: str) -> str:
 
 
 def drift_figures(events: int, signals: Sequence[Signal]) -> dict[str, float]:
-    """Of a judged window: how many events it has, how far each signal has moved, and which share of them drifted."""
+    """Of a judged window: how many events it has, how far each signal has moved, and how many drifted."""
     found: dict[str, float] = {EVENTS: events} | {distance_of(each.name): each.figure for each in signals}
     if signals:
-        found[DRIFTED] = sum(each.drifted for each in signals) / len(signals)
+        found[DRIFTED] = sum(each.drifted for each in signals)
     return found
 
 
