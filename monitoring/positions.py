@@ -22,7 +22,9 @@ one, too: that of being left where the model had put them."""
 FEWEST_PLACED = 500
 """Where fewer items were placed by chance, nothing is corrected,"""
 FEWEST_TAKEN = 100
-"""or where fewer of them were taken."""
+"""or where fewer of them were taken,"""
+LEAST_LEFT = 0.75
+"""or where clipping would leave less of what the items weigh: what stands where few look would hardly count."""
 
 
 def looked_at(placed: np.ndarray, taken: np.ndarray) -> np.ndarray:
@@ -60,6 +62,22 @@ def corrected(shown: np.ndarray, taken: np.ndarray, looked: np.ndarray, clip: fl
         weights = np.minimum(1 / looked, clip)
         share: np.ndarray = (weights * taken).sum(-1) / (weights * looked * shown).sum(-1)
     return share
+
+
+def too_rare(shown: np.ndarray, looked: np.ndarray, clip: float) -> str | None:
+    """Why nothing is corrected, where people look so rarely at some places that clipping would decide.
+
+    Args:
+        shown: float64 [places]: items.
+        looked, clip: as `corrected` has them.
+    """
+    left = float((np.minimum(1, looked * clip) * shown).sum() / shown.sum())
+    if left >= LEAST_LEFT:
+        return None
+    return (
+        f"Not corrected for places: some are looked at so rarely that monitoring.clip, {clip:g}, leaves {left:.0%} of "
+        f"the weights; it takes {LEAST_LEFT:.0%}. A higher one leaves more, with wider intervals."
+    )
 
 
 def too_few(placed: float, taken: float) -> str | None:

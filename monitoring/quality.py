@@ -21,7 +21,7 @@ import numpy as np
 
 from monitoring.draws import Draws, interval, ratio
 from monitoring.feedback import SHADOW
-from monitoring.positions import corrected, looked_at, too_few
+from monitoring.positions import corrected, looked_at, too_few, too_rare
 from monitoring.tallies import PLACED, RANKED, Tallies, Tally
 from monitoring.window import Window
 from recloop.evaluation.bootstrap import Interval
@@ -43,7 +43,7 @@ class Figures:
     take_rate: Interval | None
     """None for lists that were not shown, or that are all empty"""
     corrected: Interval | None
-    """None, too, where chance placed too few items to correct by"""
+    """None, too, where chance placed too few items to correct by, or some places are hardly looked at"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Quality:
     groups: dict[str, Figures]
     """`newcomers`, `few`, `many` → of the lists shown to users with no, less than ten, or more events known"""
     looked_at: tuple[float, ...] | None
-    """How often each place is looked at, the first being 1; None where chance placed too few items to tell"""
+    """How often each place is looked at, the first being 1; None where nothing is corrected"""
     notes: tuple[str, ...]
     """For people: what could not be said, and why"""
 
@@ -131,9 +131,9 @@ def quality_of(tallies: Tallies, window: Window, attribution: int, clip: float, 
 
 
 def _notes(step: int, judge: _Judge | None) -> tuple[str, ...]:
-    few = judge.too_few if judge else None
+    why = judge.uncorrected if judge else None
     part = f"The lists are those of one user in {step}: there were too many to read them all." if step > 1 else None
-    return tuple(note for note in (part, few) if note)
+    return tuple(note for note in (part, why) if note)
 
 
 def record_of(tallies: Tallies, window: Window, version: int) -> Record | None:
@@ -197,13 +197,15 @@ class _Judge:
             columns |= {((key, name), place): tally.places[name][:, place] for name in names for place in range(k)}
         self._draws = Draws(columns, seed)
         self._looked: np.ndarray | None = None
-        self.too_few: str | None = None
+        self.uncorrected: str | None = None
         """Why nothing is corrected for places, where nothing is"""
         if () in parts:
-            placed, taken = (self._draws.each(((), name), k) for name in PLACED[2:])
-            self.too_few = too_few(placed[0].sum(), taken[0].sum())
-            if self.too_few is None:
-                self._looked = np.stack([looked_at(*row) for row in zip(placed, taken, strict=True)])
+            items, _, placed, taken = (self._draws.each(((), name), k) for name in PLACED)
+            self.uncorrected = too_few(placed[0].sum(), taken[0].sum())
+            if self.uncorrected is None:
+                looked = np.stack([looked_at(*row) for row in zip(placed, taken, strict=True)])
+                self.uncorrected = too_rare(items[0], looked[0], clip)
+                self._looked = looked if self.uncorrected is None else None
 
     @property
     def looked_at(self) -> tuple[float, ...] | None:

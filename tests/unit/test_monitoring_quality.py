@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from math import log2
@@ -66,9 +67,9 @@ def act(
     connection.execute(insert(events), [row])
 
 
-def judged(connection: Connection, k: int = 10) -> Quality:
+def judged(connection: Connection, k: int = 10, clip: float = 10.0) -> Quality:
     with duckdb() as backend:
-        return quality_of(tallies(backend, connection, WINDOW, k), WINDOW, ATTRIBUTION, clip=10.0)
+        return quality_of(tallies(backend, connection, WINDOW, k), WINDOW, ATTRIBUTION, clip)
 
 
 def tallies(backend: Any, connection: Connection, window: Window, k: int = 10) -> Tallies:
@@ -409,3 +410,19 @@ def test_where_chance_placed_too_little_nothing_is_corrected_and_it_says_why(
     assert len(quality.notes) == 1
     assert quality.notes[0].startswith("Not corrected for places: in full lists chance placed ")
     assert f"it takes {FEWEST_PLACED}" in quality.notes[0]
+
+
+def test_where_clipping_would_decide_nothing_is_corrected_and_it_says_what_would_help(connection: Connection) -> None:
+    plant(connection, 20_000, explore=0.3)
+
+    quality = judged(connection, k=5, clip=1.5)
+
+    assert quality.looked_at is None
+    assert quality.overall is not None and quality.overall.corrected is None
+    (note,) = quality.notes
+    # Places 1 to 5 count for 1, 0.9, 0.6, 0.375 and 0.225 of themselves, and the first two are shown twice as often.
+    found = re.search(
+        r"monitoring\.clip, 1\.5, leaves (\d+)% of the weights; it takes 75%\. A higher one leaves more", note
+    )
+    assert found is not None
+    assert int(found[1]) == pytest.approx(71, abs=3)
