@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from monitoring.moments import from_micros
 from monitoring.signals import QUALITY, Finding
-from recloop.config import QuietHours, Severity, Watched, Watching
+from recloop.config import SEVERITIES, QuietHours, Severity, Watched, Watching
 
 Outcome = Literal["ok", "warn", "drift", "quality drop", "new data", "worse", "insufficient", "silent"]
 RETRAIN: tuple[Outcome, ...] = ("drift", "quality drop", "new data")
@@ -62,22 +62,30 @@ class Judgement:
     reasons: tuple[str, ...] = ()
 
 
-def judge(findings: Sequence[Finding], watching: Watching, earlier: Sequence[Collection[str]] = ()) -> Judgement:
-    """`drift` if a signal whose severity is `retrain` has drifted, `quality drop` where that is quality alone, `warn`
-    if a signal that is worth a warning has.
+def judge(
+    findings: Sequence[Finding],
+    watching: Watching,
+    earlier: Sequence[Collection[str]] = (),
+    *,
+    can_roll_back: bool = False,
+) -> Judgement:
+    """`worse` if a signal whose severity is `roll back` has drifted; `drift` if one whose severity is `retrain` has,
+    `quality drop` where that is quality alone, `warn` if a signal that is worth a warning has.
 
     Args:
         findings: the figures.
         watching: what a change of each signal means.
         earlier: signals that drifted in the windows before this one, the latest first.
+        can_roll_back: whether there is a version before this one; else a training is asked for in place of a rollback.
     """
     signals = tuple(_signal(finding, getattr(watching, finding.signal), earlier) for finding in findings)
-    reasons = tuple(str(signal) for signal in signals if signal.drifted)
-    return Judgement(_outcome(signals), signals, reasons or (_nearest(signals),))
+    gravest_first = sorted(signals, key=lambda signal: -SEVERITIES.index(signal.severity))
+    reasons = tuple(str(signal) for signal in gravest_first if signal.drifted)
+    return Judgement(_outcome(signals, can_roll_back), signals, reasons or (_nearest(signals),))
 
 
 def with_new_data(judgement: Judgement, new: int, learnt: int, share: float | None) -> Judgement:
-    """The same, where it does not ask for a retraining yet, and so many new events do.
+    """The same, where nothing is to be done yet, and so many new events are a reason to retrain.
 
     Args:
         judgement: what the signals say.
@@ -85,7 +93,7 @@ def with_new_data(judgement: Judgement, new: int, learnt: int, share: float | No
         learnt: events in that data.
         share: from which on they are enough; None: never.
     """
-    if share is None or judgement.outcome in RETRAIN or new < share * learnt:
+    if share is None or judgement.outcome in (*RETRAIN, "worse") or new < share * learnt:
         return judgement
     reason = f"{new:,} new events, {new / learnt:.0%} of the {learnt:,} learnt; monitoring.new_data is {share:.0%}"
     return Judgement("new data", judgement.signals, (reason, *judgement.reasons))
@@ -116,14 +124,16 @@ def quiet_until(at: int, hours: QuietHours | None) -> str | None:
     return f"{hours.end} {hours.timezone}" if within else None
 
 
-def _outcome(signals: Sequence[Signal]) -> Outcome:
-    counted = {
-        severity: {signal.name for signal in signals if signal.counts and signal.severity == severity}
-        for severity in ("retrain", "warn")
-    }
-    if counted["retrain"]:
-        return "quality drop" if counted["retrain"] == {QUALITY} else "drift"
-    return "warn" if counted["warn"] else "ok"
+def _outcome(signals: Sequence[Signal], can_roll_back: bool) -> Outcome:
+    back, retrain, warn = (
+        {signal.name for signal in signals if signal.counts and signal.severity == severity}
+        for severity in ("roll back", "retrain", "warn")
+    )
+    if back and can_roll_back:
+        return "worse"
+    if back | retrain:
+        return "quality drop" if back | retrain == {QUALITY} else "drift"
+    return "warn" if warn else "ok"
 
 
 def _signal(finding: Finding, watched: Watched, earlier: Sequence[Collection[str]]) -> Signal:

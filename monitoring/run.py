@@ -89,7 +89,8 @@ def monitor(
             else:
                 found = find(stack.enter_context(duckdb()), connection, project, window, live, paces)
                 drifted = [{signal.name for signal in verdict.signals if signal.drifted} for verdict in earlier]
-                judgement = judge(found.traffic.findings, policy.signals, drifted)
+                back = live.previous is not None and not live.rolled_back
+                judgement = judge(found.traffic.findings, policy.signals, drifted, can_roll_back=back)
                 vain = verdicts.in_vain(database, live.version, live.since)
                 asked = [each.asked_at for each in vain if each.asked_at is not None and each.asked_at <= at]
                 new = count_new(connection, live, max(asked, default=0))

@@ -78,8 +78,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def does_worse(verdict: Verdict, alerts: Alerts) -> None:
-    """Raise an alert: a version did worse than the one before it, which takes its place."""
-    title = f"model version {verdict.version} does worse than the one before it, and is to be rolled back"
+    """Raise an alert: a version did worse, and the one before it is to take its place."""
+    title = f"model version {verdict.version} does worse, and the one before it is to take its place"
     cause = f"version {verdict.version} does worse"
     alerts.raise_alert(Alert(cause, "roll back", title, "\n".join(verdict.reasons)), now_us())
 

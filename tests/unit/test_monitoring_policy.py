@@ -70,7 +70,9 @@ def test_a_signal_without_a_threshold_is_only_reported() -> None:
     )
 
 
-@pytest.mark.parametrize(("severity", "outcome"), [("note", "ok"), ("warn", "warn"), ("retrain", "drift")])
+@pytest.mark.parametrize(
+    ("severity", "outcome"), [("note", "ok"), ("warn", "warn"), ("retrain", "drift"), ("roll back", "drift")]
+)
 def test_how_grave_a_signal_is_decides_what_comes_of_it(severity: str, outcome: str) -> None:
     grave = Watching.model_validate({"item_popularity": {"matters": 0.1, "severity": severity}})
 
@@ -78,6 +80,17 @@ def test_how_grave_a_signal_is_decides_what_comes_of_it(severity: str, outcome: 
 
     assert judgement.outcome == outcome
     assert [reason.split(":")[0] for reason in judgement.reasons] == ["item_popularity"]
+
+
+def test_what_is_worth_a_rollback_comes_first_and_is_one_where_there_is_a_version_to_go_back_to() -> None:
+    grave = Watching.model_validate(
+        {"unknown_items": {"matters": 0.01}, "item_popularity": {"matters": 0.1, "severity": "roll back"}}
+    )
+    judgement = judge([UNKNOWN, POPULARITY], grave, can_roll_back=True)
+
+    assert judgement.outcome == "worse"
+    assert [reason.split(":")[0] for reason in judgement.reasons] == ["item_popularity", "unknown_items"]
+    assert with_new_data(judgement, 900, 1000, 0.2) == judgement
 
 
 def test_a_signal_that_has_to_drift_in_three_windows_in_a_row_counts_in_the_third() -> None:

@@ -324,6 +324,23 @@ def test_of_a_version_that_has_just_gone_live_fallbacks_are_compared_with_those_
 
 
 @evidently
+def test_where_the_policy_says_so_a_signal_rolls_back(project: Project) -> None:
+    change_params(project.root, {"monitoring.signals.strategy.severity": "roll back"})
+    project = Project(project.root)  # which reads them
+    pointer = project.live / "champion.json"
+    pointer.write_text(json.dumps(json.loads(pointer.read_text()) | {"version": 2, "previous": 1}))
+    serve(project, SINCE - 2 * HOUR, "model")
+    serve(project, SINCE + HOUR, "popular", version=2)
+    receive(project, World(new_items=0.3), SINCE + HOUR)
+
+    verdict = monitor(project, lambda: SINCE + 24 * HOUR)
+
+    assert (verdict.verdict, verdict.wants_training) == ("worse", False)
+    assert verdict.reasons[0].startswith("strategy: ")
+    assert worse(project) == verdict
+
+
+@evidently
 def test_that_fewer_lists_fall_back_is_no_drift(project: Project) -> None:
     for start, strategy in ((SINCE, "popular"), (SINCE + 24 * HOUR, "model")):
         serve(project, start + HOUR, strategy)

@@ -29,8 +29,9 @@ class Watched(Section):
     """The distance from which on a change counts, if chance alone does not reach it; null: it is only reported."""
     test: DriftTest = "jensenshannon"
     """How far it has moved by; `matters` is on its scale. `quality` has a scale of its own, and `volume` this one."""
-    severity: Literal["note", "warn", "retrain"] = "retrain"
-    """What is done then: it is written down, or somebody is told, or the model is trained anew."""
+    severity: Literal["note", "warn", "retrain", "roll back"] = "retrain"
+    """What is done then: it is written down, or somebody is told, or the model is trained anew, or the version before it
+    takes its place; where there is none, it is trained anew."""
     windows: Positive = 1
     """In so many windows in a row."""
 
