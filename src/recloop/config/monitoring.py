@@ -30,8 +30,8 @@ class Watched(Section):
     test: DriftTest = "jensenshannon"
     """How far it has moved by; `matters` is on its scale. `quality` has a scale of its own, and `volume` this one."""
     severity: Literal["note", "warn", "retrain", "roll back"] = "retrain"
-    """What is done then: it is written down, or somebody is told, or the model is trained anew, or the version before it
-    takes its place; where there is none, it is trained anew."""
+    """What is done then: it is written down, or somebody is told, or the model is trained anew, or, where there is a
+    version before it, that takes its place."""
     windows: Positive = 1
     """In so many windows in a row."""
 
