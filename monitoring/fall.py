@@ -19,9 +19,8 @@ from monitoring.signals import FALL, QUALITY, Finding
 
 METRIC = "ndcg"
 FEWEST_TAKEN = 10.0
-"""Lists of which something is taken, that are to be expected in the window: with fewer, chance makes none of them"""
-FEWEST_TAKERS = 6.0
-"""Users who take something, that are to be expected there: what fewer do tells nothing of what the others would"""
+"""Lists of which something is taken, and users who take something, that are to be expected in the window. Where nothing
+has changed, and 0.5% of windows may alarm, 2.6% do with five such users, and no more than 0.5% with ten (simulated)."""
 
 
 def fall(now: Record | None, before: Record | None, k: int, fewest: float, share: float) -> Finding | None:
@@ -39,15 +38,16 @@ def fall(now: Record | None, before: Record | None, k: int, fewest: float, share
     """
     if now is None or before is None or min(shown_to_enough(now), shown_to_enough(before)) < fewest:
         return None
-    hits, lists = (float(before.tally.sums[name].sum()) for name in ("hit_rate", "lists"))
-    takers = np.count_nonzero(before.tally.sums["hit_rate"]) * min(1.0, now.tally.users / before.tally.users)
-    if hits / lists * now.tally.sums["lists"].sum() < FEWEST_TAKEN or takers < FEWEST_TAKERS:
+    hits, lists = (before.tally.sums[name] for name in ("hit_rate", "lists"))
+    takers = np.count_nonzero(hits) * now.tally.users / before.tally.users
+    if min(takers, hits.sum() / lists.sum() * now.tally.sums["lists"].sum()) < FEWEST_TAKEN:
         return None
     draws = drawn_together({"now": now, "before": before}, METRIC)
     ours, theirs = (ratio(draws[side, METRIC], draws[side, "lists"]) for side in ("now", "before"))
     left = ratio(ours, theirs)
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = spread(np.where(left > 0, np.log(left), np.nan)) if left[0] > 0 else 0.0
+        # Of a window in which nobody takes anything draws know no error: there it is that of a number of takers.
+        error = spread(np.where(left > 0, np.log(left), np.nan)) if left[0] > 0 else takers**-0.5
     return Finding(
         QUALITY,
         max(0.0, 1 - float(left[0])),
