@@ -55,6 +55,8 @@ def test_every_default_in_code_is_the_one_in_the_file() -> None:
         ("threads: 2", "threads: 99999999999", r"train\.threads: .*less than or equal to 1024"),
         ("max_age_days: null", "max_age_days: 1e12", r"gate\.max_age_days: "),
         ("window_hours: 24.0", "window_hours: .inf", r"monitoring\.window_hours: "),
+        ("volume: {", "volume: {test: psi, ", r"monitoring\.signals\.volume: .* leave `test: psi` out"),
+        ("quality: {", "quality: {test: hellinger, ", r"monitoring\.signals\.quality: .* leave `test: hellinger` out"),
         ("bootstrap: 2000", "bootstrap: 100000000000", r"evaluate\.bootstrap: "),
         ("purchase: 1.0, rating: 1.0}", "purchase: -1.0}", r"prepare\.events\.purchase: "),
         (

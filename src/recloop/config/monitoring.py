@@ -28,12 +28,22 @@ class Watched(Section):
     matters: float | None = Field(gt=0)
     """The distance from which on a change counts, if chance alone does not reach it; null: it is only reported."""
     test: DriftTest = "jensenshannon"
-    """How far it has moved by; `matters` is on its scale. `quality` has a scale of its own, and `volume` this one."""
+    """How far it has moved by; `matters` is on its scale. Of `quality`, which has one of its own, and `volume`, which
+    always has this one, none may be chosen."""
     severity: Literal["note", "warn", "retrain", "roll back"] = "retrain"
     """What is done then: it is written down, or somebody is told, or the model is trained anew, or, where there is a
     version before it, that takes its place."""
     windows: Positive = 1
     """In so many windows in a row."""
+
+
+def _of_one_scale(watched: Watched) -> Watched:
+    if watched.test != "jensenshannon":
+        raise ValueError(f"this signal is on one scale whatever `test` says: leave `test: {watched.test}` out")
+    return watched
+
+
+OfOneScale = Annotated[Watched, AfterValidator(_of_one_scale)]
 
 
 class Watching(Section):
@@ -64,11 +74,11 @@ class Watching(Section):
     """Share of events that repeat one of the same visit."""
     lateness: Watched = Watched(matters=0.1, severity="warn")
     """How long after it happened an event came in."""
-    volume: Watched = Watched(matters=0.2, severity="warn")
-    """Events an hour."""
+    volume: OfOneScale = Watched(matters=0.2, severity="warn")
+    """Events an hour: of half as many, or of twice as many, the distance is 0.12; 0.2 takes a fall by about 70%."""
     strategy: Watched = Watched(matters=0.15)
     """Who answered: the model, or a fallback."""
-    quality: Watched = Watched(matters=0.1)
+    quality: OfOneScale = Watched(matters=0.1)
     """By which share the NDCG of what was shown has fallen, as users then took it."""
     list_popularity: Watched = Watched(matters=None)
     """How popular the recommended items are."""
