@@ -49,7 +49,8 @@ def tell_of(verdict: Verdict, alerts: Alerts) -> None:
         alerts.raise_alert(Alert(f"{SILENCE}no events", "warn", title, "\n".join(verdict.reasons)), now)
     else:
         alerts.resolve(SILENCE, now)
-    if verdict.verdict in UNJUDGED:
+    if verdict.verdict in UNJUDGED:  # but what a version was accused of ended with it
+        alerts.resolve("drift of version ", now, still=alerts.causes(of_version))
         return
     compared = {signal.name for signal in verdict.signals}
     drifted = {signal.name: signal for signal in verdict.signals if signal.counts}

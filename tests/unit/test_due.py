@@ -248,6 +248,8 @@ class TestAlerts:
         tell_of(replace(DRIFT, version=4), alerts)
 
         assert [alert.cause for alert in alerts.open()] == ["drift of version 4: value"]
+        tell_of(replace(DRIFT, version=5, verdict="insufficient", signals=()), alerts)
+        assert alerts.open() == ()
 
     @pytest.mark.parametrize("change", [{"severity": "note"}, {"awaited": 1}])
     def test_what_does_not_count_is_not_told(

@@ -135,8 +135,9 @@ def test_windows_follow_the_part_that_is_learnt_and_part_no_moment(tmp_path: Pat
     assert [event.seq for event in log.window(0)] == [1, 2, 3]
     assert log.feedback_seq(14).to_pylist() == [None] * 12 + [1, 2]
     assert log.end_of(0) == log.window(1)[0].at
-    with pytest.raises(StageError, match="cannot be cut"):
-        read_log(tmp_path, 20, 0.5)
+    for windows in (20, 100_000):
+        with pytest.raises(StageError, match=rf"cannot be cut .* and {windows} windows .* up to 3 of them share"):
+            read_log(tmp_path, windows, 0.5)
 
 
 def test_at_one_moment_the_order_is_that_of_preparation(tmp_path: Path) -> None:

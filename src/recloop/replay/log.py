@@ -104,11 +104,13 @@ def read_log(gated: Path, windows: int, warm_up: float = WARM_UP) -> Log:
     log = ordered.select(INTERACTIONS.names).combine_chunks()
     times = log["timestamp"].cast(pa.int64()).to_numpy()
     edges = np.linspace(round(warm_up * len(log)), len(log), windows + 1).round().astype(int)[:-1]
-    begins = np.searchsorted(times, times[edges]) if len(log) else edges
+    begins = np.searchsorted(times, times[np.minimum(edges, len(log) - 1)]) if len(log) else edges
     bounds = (*begins.tolist(), len(log))
     if bounds[0] < 1 or any(end <= start for start, end in pairwise(bounds)):
+        at_once = np.unique(times, return_counts=True)[1].max(initial=0)
         raise StageError(
-            f"{len(log):,} events cannot be cut into a part to learn from and {windows} windows by their times",
-            remedy="fewer --windows, or a source whose events have times",
+            f"{len(log):,} events cannot be cut into a part to learn from and {windows} windows by their times, which "
+            f"up to {at_once:,} of them share",
+            remedy="fewer --windows, or a source whose events have times, and finer ones",
         )
     return Log(log, gated, bounds)
